@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The reaper with real children. nextest runs each test in a process of its own, which
+//! `waitid(P_ALL)` needs.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use wedge_reaper::{CommandError, Limits, Reaper};
+
+fn run<T>(test: impl AsyncFnOnce(Reaper) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reaper = Reaper::new();
+        tokio::select! {
+            result = test(reaper.clone()) => result,
+            ended = reaper.run() => unreachable!("the reaper ended: {ended:?}"),
+        }
+    })
+}
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]);
+    command
+}
+
+#[test]
+fn the_exit_of_a_spawned_child_arrives() {
+    run(async |reaper| {
+        for (script, code) in [("exit 7", 7), ("kill -9 $$", 137), ("kill -34 $$", 162)] {
+            let mut child = reaper.spawn(&mut sh(script)).unwrap();
+            assert_eq!(child.exit.wait().await.status.code(), code, "{script}");
+        }
+        assert_eq!(reaper.counts(), (0, 0, 0));
+    });
+}
+
+#[test]
+fn an_orphan_that_exits_before_it_is_claimed_keeps_its_status() {
+    wedge_sys::set_subreaper().unwrap();
+    run(async |reaper| {
+        let expectation = reaper.expect();
+        // The shells end at once; the innermost, now our child, prints its pid and ends with 5.
+        let script = "(sh -c 'echo $$; exec >&- 2>&-; exit 5' &)";
+        let output = reaper.capture(sh(script), None, Limits::default()).await.unwrap();
+        let pid: u32 = String::from_utf8(output.output).unwrap().trim().parse().unwrap();
+        let (mut watch, _) = expectation.claim(pid).unwrap();
+        assert_eq!(watch.wait().await.status.code(), 5);
+        assert_eq!(reaper.counts(), (0, 0, 0));
+    });
+}
+
+#[test]
+fn output_held_open_by_a_daemon_does_not_delay_the_result() {
+    run(async |reaper| {
+        let begun = Instant::now();
+        let output =
+            reaper.capture(sh("echo before; sleep 60 & exit 3"), None, Limits::default()).await;
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), 3);
+        assert_eq!(output.output, b"before\n");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn ten_megabytes_of_output_are_bounded() {
+    run(async |reaper| {
+        let limits = Limits { output: 1000, ..Limits::default() };
+        let script = "dd if=/dev/zero bs=1M count=10 2>/dev/null; exit 1";
+        let output = reaper.capture(sh(script), None, limits).await.unwrap();
+        assert_eq!((output.status.code(), output.output.len()), (1, 1000));
+    });
+}
+
+#[test]
+fn a_command_that_never_ends_is_killed_and_reaped() {
+    run(async |reaper| {
+        let limits = Limits { time: Duration::from_millis(200), ..Limits::default() };
+        let result = reaper.capture(sh("exec sleep 1000"), None, limits).await;
+        assert!(matches!(result, Err(CommandError::Timeout { .. })), "{result:?}");
+        let begun = Instant::now();
+        while reaper.counts() != (0, 0, 0) {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn input_reaches_the_command_and_a_missing_program_is_an_error() {
+    run(async |reaper| {
+        let output = reaper.capture(sh("cat"), Some(b"{}"), Limits::default()).await.unwrap();
+        assert_eq!(output.output, b"{}");
+        let missing = Command::new("/nonexistent/runc");
+        let result = reaper.capture(missing, None, Limits::default()).await;
+        assert!(matches!(result, Err(CommandError::Spawn { .. })), "{result:?}");
+        assert_eq!(reaper.counts(), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_child_starts_with_clean_signals() {
+    wedge_sys::ignore_sigpipe().unwrap();
+    run(async |reaper| {
+        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+        let output = reaper.capture(sh(script), None, Limits::default()).await.unwrap();
+        let text = String::from_utf8(output.output).unwrap();
+        for line in text.lines() {
+            assert!(line.ends_with("\t0000000000000000"), "{text}");
+        }
+        assert_eq!(text.lines().count(), 2);
+    });
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The unsafe fence: the few system calls that neither std nor nix offers safely.
+//!
+//! Every `unsafe` block of the shim is in this crate, and each proves its own case. Nothing here
+//! knows about containers. File descriptors come in as [`std::os::fd::AsFd`] and go out as
+//! [`std::os::fd::OwnedFd`]; raw numbers appear only where a number is what was inherited.
+#![expect(unsafe_code, reason = "this crate is the fence around unsafe code")]
+#![expect(clippy::disallowed_methods, reason = "raw descriptors get their owner here")]
+
+mod ancillary;
+mod fd;
+mod inherit;
+mod pidfd;
+mod process;
+mod pty;
+mod signals;
+mod spawn;
+mod tty;
+mod wait;
+
+pub use ancillary::receive_fd;
+pub use fd::{stderr_to, take_inherited};
+pub use inherit::{close_on_exec_from, pass_fd};
+pub use pidfd::PidFd;
+pub use process::{create_core_sched_group, ignore_sigpipe, set_subreaper};
+pub use pty::open_pty_peer;
+pub use signals::ignore_termination;
+pub use spawn::prepare_child;
+pub use tty::{is_tty, set_window_size};
+pub use wait::{Ended, Reaped, reap_next};
