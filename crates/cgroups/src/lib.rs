@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Looks at the cgroups of a container; never creates, limits or removes one.
+//!
+//! That is the OCI runtime's part. What is here reads small files of procfs and cgroupfs, which
+//! the kernel answers from memory, so the functions are synchronous. The decision what comes from
+//! cgroups-rs and what does not is in `docs/adr/0005-oom-monitor.md`.
+#![forbid(unsafe_code)]
+
+mod error;
+mod hierarchy;
+mod keyed;
+mod oom;
+mod path;
+
+pub use error::{Error, ErrorKind};
+pub use hierarchy::{Mode, mode};
+pub use oom::OomMonitor;
+pub use path::memory_cgroup;

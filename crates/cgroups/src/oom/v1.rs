@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! OOM kills in cgroup v1: an eventfd on memory.oom_control (cgroup-v1/memory.rst, section 10).
+//!
+//! The kernel signals the eventfd *before* it kills, also when the OOM killer is disabled or finds
+//! nothing to kill, and once more when the cgroup is removed. It signals every cgroup below the
+//! one that ran out of memory, but counts the kill only in the cgroup of the victim, which may be
+//! one that the container made itself, as Docker in Docker does.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+
+use super::{growth, log_unless_gone, open, poll};
+use crate::error::Error;
+use crate::keyed;
+
+/// The pauses, in milliseconds, between looks for the kill after its notification: 988 in all.
+const PAUSES: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 300, 300];
+
+/// Nested cgroups looked at, at most: the container decides how many there are.
+const NESTED: usize = 256;
+
+/// The eventfd and the counter of one cgroup.
+#[derive(Debug)]
+pub(super) struct Source {
+    dir: PathBuf,
+    control: File,
+    event: AsyncFd<EventFd>,
+    state: Mutex<State>,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+struct State {
+    /// `oom_kill` of the cgroup itself.
+    own: u64,
+    /// `oom_kill` of the cgroups below it, by inode number: a name is used again when a service in
+    /// the container restarts, the number is not.
+    nested: HashMap<u64, u64>,
+    /// Notifications for which no kill was seen yet.
+    pending: u64,
+}
+
+impl Source {
+    /// Registers an eventfd for the cgroup `dir` of `pid`.
+    pub(super) fn arm(pid: u32, dir: &Path) -> Result<Source, Error> {
+        let control = open(pid, dir, "memory.oom_control")?;
+        // The baseline comes first: a kill that happens in between is then seen by the next look.
+        let path = dir.join("memory.oom_control");
+        let own = kills(&control).map_err(Error::io("read", &path))?.unwrap_or(0);
+        let nested = nested_kills(dir);
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let event = EventFd::from_flags(flags)
+            .map_err(|errno| Error::io("make an eventfd for", &path)(errno.into()))?;
+        let registration = dir.join("cgroup.event_control");
+        let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+        // Without O_CREAT, which fs::write would add: a removed cgroup has to give ENOENT.
+        let opened = File::options().write(true).open(&registration);
+        opened
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .map_err(Error::io("write", &registration))?;
+        let event =
+            poll(event, Interest::READABLE).map_err(Error::io("poll an eventfd for", &path))?;
+        let state = Mutex::new(State { own, nested, pending: 0 });
+        Ok(Source { dir: dir.to_owned(), control, event, state })
+    }
+
+    /// See [`super::OomMonitor::next`].
+    pub(super) async fn next(&self) -> Option<u64> {
+        match self.find().await {
+            Ok(kills) => Some(kills),
+            Err(err) => {
+                log_unless_gone(&err);
+                None
+            }
+        }
+    }
+
+    async fn find(&self) -> io::Result<u64> {
+        loop {
+            let mut pauses = PAUSES.into_iter();
+            loop {
+                let kills = self.look()?;
+                if kills > 0 {
+                    return Ok(kills);
+                }
+                if self.state().pending == 0 {
+                    break;
+                }
+                // The kill may be about to happen.
+                let Some(pause) = pauses.next() else {
+                    self.state().pending = 0;
+                    break;
+                };
+                sleep(Duration::from_millis(pause)).await;
+            }
+            // Cleared before the eventfd is read: a notification in between is not lost.
+            self.event.readable().await?.clear_ready();
+        }
+    }
+
+    /// The kills since the last report. The lock covers the reads too, so that concurrent looks
+    /// cannot report one kill twice.
+    pub(super) fn look(&self) -> io::Result<u64> {
+        let mut state = self.state();
+        state.pending = state.pending.saturating_add(self.notifications()?);
+        // Read after the eventfd: a removed cgroup is recognised here, not taken for an OOM.
+        let Some(own) = kills(&self.control)? else {
+            // Linux before 4.13 does not count: each notification stands for a kill.
+            return Ok(std::mem::take(&mut state.pending));
+        };
+        let mut grown = growth(&mut state.own, own);
+        if state.pending > 0 {
+            grown += nested_growth(&mut state.nested, nested_kills(&self.dir));
+        }
+        state.pending = state.pending.saturating_sub(grown);
+        Ok(grown)
+    }
+
+    /// Takes the notifications since the last call from the eventfd. Read directly, not through
+    /// the reactor, which may not have run since the last one came.
+    fn notifications(&self) -> io::Result<u64> {
+        match self.event.get_ref().read() {
+            Err(Errno::EAGAIN) => Ok(0),
+            read => Ok(read?),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The counter in a memory.oom_control; `None` before Linux 4.13.
+fn kills(control: &File) -> io::Result<Option<u64>> {
+    Ok(keyed::value(&keyed::read(control)?, "oom_kill"))
+}
+
+/// The counters of the cgroups below `dir`, by inode number. One that vanishes is left out.
+fn nested_kills(dir: &Path) -> HashMap<u64, u64> {
+    let mut found = HashMap::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if found.len() == NESTED {
+                return found;
+            }
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let control = File::open(entry.path().join("memory.oom_control"));
+            if let Ok(Some(kills)) = control.and_then(|control| kills(&control)) {
+                found.insert(entry.ino(), kills);
+            }
+            left.push(entry.path());
+        }
+    }
+    found
+}
+
+/// By how much the counters in `now` exceed those `seen`, which they replace.
+fn nested_growth(seen: &mut HashMap<u64, u64>, now: HashMap<u64, u64>) -> u64 {
+    let before = |inode| seen.get(inode).copied().unwrap_or(0);
+    let grown = now.iter().map(|(inode, kills)| kills.saturating_sub(before(inode))).sum();
+    *seen = now;
+    grown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_for_a_kill_takes_less_than_a_second() {
+        assert!(PAUSES.iter().sum::<u64>() < 1000);
+    }
+
+    #[test]
+    fn nested_cgroups_come_and_go_without_hiding_or_inventing_kills() {
+        let mut seen = HashMap::from([(1, 2)]);
+        assert_eq!(nested_growth(&mut seen, HashMap::from([(1, 2)])), 0);
+        assert_eq!(nested_growth(&mut seen, HashMap::from([(1, 3), (2, 1)])), 2);
+        // The same name again, after a restart: another inode.
+        assert_eq!(nested_growth(&mut seen, HashMap::from([(1, 3), (3, 1)])), 1);
+        assert_eq!(nested_growth(&mut seen, HashMap::new()), 0);
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! OOM kills in cgroup v2: `oom_kill` of memory.events, which counts those below the cgroup too.
+//!
+//! Both memory.events and cgroup.events wake a poll for `POLLPRI` when they change
+//! (`kernfs_notify` in fs/kernfs/file.c), so no inotify instance is needed, of which a user has
+//! only 128 (containerd #10309). The wake-up of memory.events is held back for up to 10 ms
+//! (`cgroup_file_notify`) and may come after that of cgroup.events, so every wake-up makes us look
+//! at both. Removing the cgroup wakes nobody.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+
+use super::{growth, log_unless_gone, open, poll};
+use crate::error::Error;
+use crate::keyed;
+
+/// How often to look whether an empty cgroup was removed: this long at first, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause between two looks at an empty cgroup.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The two files of one cgroup, held open: a cgroup made later under the same name is not ours.
+#[derive(Debug)]
+pub(super) struct Source {
+    memory: AsyncFd<File>,
+    cgroup: AsyncFd<File>,
+    /// `oom_kill` as last reported.
+    seen: Mutex<u64>,
+}
+
+impl Source {
+    /// Opens the files of the cgroup `dir` of `pid`.
+    pub(super) fn arm(pid: u32, dir: &Path) -> Result<Source, Error> {
+        let memory = open(pid, dir, "memory.events")?;
+        let cgroup = open(pid, dir, "cgroup.events")?;
+        Source::watch(memory, cgroup).map_err(Error::io("watch", &dir.join("memory.events")))
+    }
+
+    fn watch(memory: File, cgroup: File) -> io::Result<Source> {
+        let memory = poll(memory, Interest::PRIORITY)?;
+        let cgroup = poll(cgroup, Interest::PRIORITY)?;
+        // Only what changes after a read wakes a poll (`kernfs_generic_poll`).
+        populated(cgroup.get_ref())?;
+        let seen = Mutex::new(kills(memory.get_ref())?);
+        Ok(Source { memory, cgroup, seen })
+    }
+
+    /// See [`super::OomMonitor::next`].
+    pub(super) async fn next(&self) -> Option<u64> {
+        match self.find().await {
+            Ok(kills) => Some(kills),
+            Err(err) => {
+                log_unless_gone(&err);
+                None
+            }
+        }
+    }
+
+    async fn find(&self) -> io::Result<u64> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // In this order: when the cgroup is empty, all of its kills are counted.
+            let populated = populated(self.cgroup.get_ref())?;
+            let kills = self.look()?;
+            if kills > 0 {
+                return Ok(kills);
+            }
+            if populated {
+                pause = FIRST_PAUSE;
+            }
+            tokio::select! {
+                () = sleep(pause), if !populated => pause = LAST_PAUSE.min(pause * 2),
+                changed = changed(&self.memory) => changed?,
+                changed = changed(&self.cgroup) => changed?,
+            }
+        }
+    }
+
+    /// The kills since the last report. The lock covers the read too, so that concurrent looks
+    /// cannot report one kill twice.
+    pub(super) fn look(&self) -> io::Result<u64> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = kills(self.memory.get_ref())?;
+        Ok(growth(&mut seen, now))
+    }
+}
+
+/// Waits for a change of `file`. The readiness is cleared before the caller reads: a change in
+/// between is not lost.
+async fn changed(file: &AsyncFd<File>) -> io::Result<()> {
+    file.ready(Interest::PRIORITY).await?.clear_ready();
+    Ok(())
+}
+
+fn kills(memory: &File) -> io::Result<u64> {
+    Ok(keyed::value(&keyed::read(memory)?, "oom_kill").unwrap_or(0))
+}
+
+fn populated(cgroup: &File) -> io::Result<bool> {
+    Ok(keyed::value(&keyed::read(cgroup)?, "populated") != Some(0))
+}
+
+#[cfg(test)]
+mod tests;

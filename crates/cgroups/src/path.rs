@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a process to the directory of its memory cgroup.
+
+use std::error::Error as _;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use cgroups_rs::fs::cgroup::get_cgroups_relative_paths_by_pid;
+
+use crate::error::{Error, is_gone};
+use crate::hierarchy::{Mode, Mount, legacy_memory, mode, unified};
+
+/// What the kernel appends in `/proc/<pid>/cgroup` when the cgroup was removed (cgroups(7)).
+const DELETED: &str = " (deleted)";
+
+/// The directory of the memory cgroup of `pid`: that of the v1 memory controller, or the unified
+/// one.
+///
+/// # Errors
+/// [`Error::Gone`] when the process does not exist, [`Error::NoMemoryController`] when v1 is
+/// mounted without memory, [`Error::NotOwn`] when the process is in the root cgroup.
+pub fn memory_cgroup(pid: u32) -> Result<PathBuf, Error> {
+    let (controller, mount) = match mode() {
+        Mode::Unified => ("", Some(unified())),
+        Mode::Legacy => ("memory", legacy_memory()),
+    };
+    let mount = mount.ok_or(Error::NoMemoryController { pid })?;
+    let paths = get_cgroups_relative_paths_by_pid(pid).map_err(|source| {
+        let cause = source.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause {
+            Some(err) if is_gone(err) => Error::Gone { pid },
+            _ => Error::Membership { pid, source },
+        }
+    })?;
+    let path = paths.get(controller).ok_or(Error::NoMemoryController { pid })?;
+    if path.ends_with(DELETED) {
+        return Err(Error::Gone { pid });
+    }
+    directory(&mount, Path::new(path)).ok_or_else(|| Error::NotOwn { pid, path: path.clone() })
+}
+
+/// Where the cgroup `path` (as in `/proc/<pid>/cgroup`) is below `mount`. `None` for the root, and
+/// for a path that leads out of the cgroup namespace ("/../x").
+///
+/// The root is refused because nothing there can be the container's: it has no limit, and v1 puts
+/// a process that is exiting there (`proc_cgroup_show` in kernel/cgroup/cgroup.c).
+fn directory(mount: &Mount, path: &Path) -> Option<PathBuf> {
+    let below = path.strip_prefix(&mount.root).or_else(|_| path.strip_prefix("/")).ok()?;
+    let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+    let root = path == Path::new("/");
+    (plain && !root).then(|| mount.point.join(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_path_is_found_below_its_mount() {
+        let table = [
+            ("/", "/default/c1", Some("/m/default/c1")),
+            ("/", "/a:b/c d", Some("/m/a:b/c d")),
+            // A part of the hierarchy is mounted: the prefix goes, once.
+            ("/docker/1", "/docker/1/docker/1/x", Some("/m/docker/1/x")),
+            ("/docker/1", "/docker/1", Some("/m")),
+            ("/docker/1", "/docker/12/x", Some("/m/docker/12/x")),
+            ("/docker/1", "/other/x", Some("/m/other/x")),
+            // The root, and outside of the cgroup namespace.
+            ("/", "/", None),
+            ("/docker/1", "/", None),
+            ("/", "/../x", None),
+            ("/", "", None),
+        ];
+        for (root, path, expected) in table {
+            let mount = Mount { point: PathBuf::from("/m"), root: PathBuf::from(root) };
+            let found = directory(&mount, Path::new(path));
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{path} below {root}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_does_not_exist_is_gone() {
+        assert_eq!(memory_cgroup(u32::MAX).unwrap_err().kind(), ErrorKind::Gone);
+    }
+}
