@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Create: bundle files, rootfs, streams, the OCI runtime's create; undone in reverse on failure.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wedge_oci::{Bundle, Mount, Options, Runtime, Spec};
+use wedge_reaper::Reaper;
+use wedge_stdio::{Owner, Request};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSink};
+use crate::start::Spawning;
+use crate::task::{Parts, Task};
+
+/// What Create asks for.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The new container's id, unique in the shim.
+    pub id: String,
+    /// The absolute path of its OCI bundle.
+    pub bundle: PathBuf,
+    /// Mounts that make its root filesystem, in order; none when it is already there.
+    pub rootfs: Vec<Mount>,
+    /// The streams of its init.
+    pub stdio: Request,
+    /// The directory of a checkpoint to restore, or empty.
+    pub checkpoint: String,
+    /// The runtime options.
+    pub options: Options,
+}
+
+impl CreateRequest {
+    fn check(&self) -> Result<()> {
+        if !self.bundle.is_absolute() {
+            let text = format!("bundle path {:?} is not absolute", self.bundle);
+            return Err(Error::InvalidArgument(text));
+        }
+        if !self.checkpoint.is_empty() {
+            let text = "restoring a container from a checkpoint is not supported by this version";
+            return Err(Error::Unimplemented(text.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Creates the container and announces it. On failure nothing is left behind.
+pub(crate) async fn create(
+    request: CreateRequest,
+    namespace: &str,
+    reaper: Reaper,
+    events: EventSink,
+) -> Result<Arc<Task>> {
+    request.check()?;
+    let bundle = Bundle::new(&request.bundle);
+    // A spec that cannot be read fails in the OCI runtime, with the text clients know.
+    let shared_pid_namespace = Spec::read(&bundle).map_or(true, |spec| spec.shared_pid_namespace);
+    let rootfs = bundle.rootfs();
+    let mounted = !request.rootfs.is_empty();
+    bundle.write_options(&request.options)?;
+    bundle.write_runtime(&request.options.binary_name)?;
+    wedge_oci::mount_rootfs(&request.rootfs, &rootfs).await?;
+    let task = Arc::new(Task::new(Parts {
+        runtime: Runtime::new(
+            reaper.clone(),
+            bundle.clone(),
+            namespace,
+            &request.id,
+            &request.options,
+        ),
+        id: request.id.clone(),
+        bundle,
+        reaper,
+        events,
+        stdio: request.stdio.clone(),
+        owner: Owner { uid: request.options.io_uid, gid: request.options.io_gid },
+        rootfs_mounted: mounted,
+        shared_pid_namespace,
+    }));
+    match create_init(&task).await {
+        Ok(pid) => {
+            announce(&task, request, pid);
+            Ok(task)
+        }
+        Err(err) => {
+            if mounted && let Err(unmount) = wedge_oci::unmount_recursive(&rootfs).await {
+                log::warn!(id = task.id.as_str(); "failed to cleanup rootfs mount: {unmount}");
+            }
+            Err(err)
+        }
+    }
+}
+
+async fn create_init(task: &Arc<Task>) -> Result<u32> {
+    let mut spawning = Spawning::new(task, &task.init)?;
+    let io = spawning.child_io();
+    let created = task.runtime.create(io, spawning.console.as_ref()).await;
+    // A runtime that was killed for taking too long may have made the container.
+    let exists = created.as_ref().err().is_none_or(wedge_oci::Error::is_timeout);
+    let result = match created {
+        Ok(()) => connect_init(task, spawning).await,
+        Err(err) => Err(err.into()),
+    };
+    if result.is_err() {
+        if exists && let Err(delete) = task.runtime.delete(true).await {
+            log::warn!(id = task.id.as_str(); "failed to remove a half-made container: {delete}");
+        }
+        task.init.close_streams();
+    }
+    result
+}
+
+async fn connect_init(task: &Arc<Task>, spawning: Spawning) -> Result<u32> {
+    let pid = task.runtime.init_pid().await?;
+    spawning.finish(task, &task.init, pid).await
+}
+
+/// The event first, then an exit that was held meanwhile.
+fn announce(task: &Arc<Task>, request: CreateRequest, pid: u32) {
+    task.events.send(Event::Create {
+        container_id: request.id,
+        bundle: request.bundle,
+        rootfs: request.rootfs,
+        stdio: request.stdio,
+        checkpoint: request.checkpoint,
+        pid,
+    });
+    let early = task.init.lifecycle().commit();
+    if let Some(exit) = early {
+        task.settle_later(&task.init, exit);
+    }
+}

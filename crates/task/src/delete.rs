@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Delete: drain the output, let the OCI runtime forget the container, unmount, close.
+
+use std::time::Duration;
+
+use wedge_reaper::Exit;
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::lifecycle::{Kind, Op};
+use crate::lock;
+use crate::process::Process;
+use crate::task::Task;
+
+/// How long output may take to reach its reader once a process has ended (containerd #12289). A
+/// child that keeps the stream open would otherwise hold up Delete for ever.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long a killed init may take to be reaped.
+const REAP: Duration = Duration::from_secs(10);
+const SIGKILL: i32 = 9;
+
+/// What Delete answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Deleted {
+    /// The pid the process had, 0 when it never had one.
+    pub pid: u32,
+    /// How it ended; `None` when it was never started.
+    pub exit: Option<Exit>,
+}
+
+impl Task {
+    /// Deletes the init, and with it the container, or one exec. On an error it can be retried.
+    pub(crate) async fn delete(&self, exec_id: &str) -> Result<Deleted> {
+        let process = self.process(exec_id)?;
+        let _turn = process.turn.lock().await;
+        process.lifecycle().begin(Op::Delete)?;
+        let deleting = Deleting { process: &process, committed: false };
+        match process.kind {
+            Kind::Init => self.delete_init().await?,
+            Kind::Exec => self.delete_exec(&process).await,
+        }
+        let exit = deleting.commit();
+        process.abandon();
+        let pid = process.pid();
+        match process.kind {
+            Kind::Exec => self.remove_exec(&process.id),
+            Kind::Init => {
+                self.forget_execs();
+                self.events.send(Event::Delete { container_id: self.id.clone(), pid, exit });
+            }
+        }
+        Ok(Deleted { pid, exit })
+    }
+
+    async fn delete_init(&self) -> Result<()> {
+        let ended = self.init.lifecycle().exit().is_some();
+        if ended {
+            self.drain(&self.init).await;
+        } else {
+            self.kill_created().await;
+        }
+        self.runtime.delete(false).await?;
+        self.init.close_streams();
+        if self.rootfs_mounted {
+            wedge_oci::unmount_recursive(&self.bundle.rootfs())
+                .await
+                .map_err(|source| Error::Unmount { source })?;
+        }
+        lock(&self.oom).finish();
+        Ok(())
+    }
+
+    /// Ends an init that was never started. Its output is only what the OCI runtime holds open, so
+    /// there is nothing to drain; its exit is published like any other.
+    async fn kill_created(&self) {
+        if let Err(err) = self.init.signal(SIGKILL) {
+            log::debug!(id = self.id.as_str(); "nothing to kill: {err}");
+        }
+        if tokio::time::timeout(REAP, self.init.wait()).await.is_err() {
+            log::warn!(id = self.id.as_str(); "the created init did not end within {REAP:?}");
+        }
+    }
+
+    async fn delete_exec(&self, process: &Process) {
+        self.drain(process).await;
+        process.close_streams();
+        if let Err(err) = self.bundle.remove_pid(&self.bundle.exec_pid(&process.id)) {
+            log::warn!(id = self.id.as_str(); "failed to remove the pid file of an exec: {err}");
+        }
+    }
+
+    async fn drain(&self, process: &Process) {
+        let Some(streams) = process.streams() else { return };
+        if !streams.drain(DRAIN).await {
+            let kind = if process.kind == Kind::Init { "init" } else { "exec" };
+            log::warn!(id = self.id.as_str(); "failed to drain {kind} process {} io", process.id);
+        }
+    }
+
+    fn forget_execs(&self) {
+        for exec in self.take_execs() {
+            exec.close_streams();
+            exec.abandon();
+        }
+    }
+}
+
+/// The permit of a delete under way; dropped, it makes the delete retryable.
+struct Deleting<'a> {
+    process: &'a Process,
+    committed: bool,
+}
+
+impl Deleting<'_> {
+    fn commit(mut self) -> Option<Exit> {
+        self.committed = true;
+        let mut lifecycle = self.process.lifecycle();
+        // Nothing is held outside a create or start; the exit is in the lifecycle by now.
+        let held = lifecycle.commit();
+        lifecycle.exit().or(held)
+    }
+}
+
+impl Drop for Deleting<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            let held = self.process.lifecycle().abort();
+            debug_assert_eq!(held, None);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An exit's way up: reaper → lifecycle → exit gate → state, Wait and event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wedge_reaper::{Exit, ExitWatch};
+
+use crate::event::Event;
+use crate::lifecycle::{Kind, Seen, Status};
+use crate::lock;
+use crate::process::Process;
+use crate::task::Task;
+
+/// How long init's exit waits for execs that do not end. With a pid namespace of its own the
+/// kernel has killed them with init; one in uninterruptible sleep must not keep a pod terminating.
+const EXECS_FOLLOW: Duration = Duration::from_secs(30);
+
+const SIGKILL: u32 = 9;
+
+impl Task {
+    /// Follows a process to its end.
+    pub(crate) fn watch_exit(self: &Arc<Self>, process: &Arc<Process>, mut exit: ExitWatch) {
+        let (task, process) = (self.clone(), process.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with the process it watches")]
+        tokio::spawn(async move {
+            let exit = exit.wait().await;
+            let seen = process.lifecycle().exited(exit);
+            match seen {
+                Seen::Now => task.settle(&process, exit).await,
+                Seen::Held | Seen::Known => {}
+            }
+        });
+    }
+
+    /// As [`Task::settle`], without making the caller wait for the commands it may run.
+    pub(crate) fn settle_later(self: &Arc<Self>, process: &Arc<Process>, exit: Exit) {
+        let (task, process) = (self.clone(), process.clone());
+        #[expect(clippy::disallowed_methods, reason = "bounded by the limits of its commands")]
+        tokio::spawn(async move { task.settle(&process, exit).await });
+    }
+
+    /// Deals with an exit that may be published as soon as the order of exits allows it.
+    async fn settle(self: &Arc<Self>, process: &Arc<Process>, exit: Exit) {
+        match process.kind {
+            Kind::Exec => {
+                self.publish(process, exit);
+                self.exec_ended();
+            }
+            Kind::Init => self.init_ended(exit).await,
+        }
+    }
+
+    /// An exec is over, or its start failed; init's exit may have waited for it.
+    pub(crate) fn exec_ended(&self) {
+        let released = lock(&self.exit_gate).exec_ended();
+        if let Some(exit) = released {
+            self.publish(&self.init, exit);
+        }
+    }
+
+    async fn init_ended(self: &Arc<Self>, exit: Exit) {
+        // From here on no exec starts, whatever the commands below take.
+        let passed = lock(&self.exit_gate).init_ended(exit);
+        self.kill_the_rest().await;
+        match passed {
+            Some(exit) => self.publish(&self.init, exit),
+            None => self.give_up_later(),
+        }
+    }
+
+    /// Ends what init's end did not: a frozen container, and processes of a shared pid namespace.
+    async fn kill_the_rest(&self) {
+        if self.init.lifecycle().status() == Status::Paused
+            && let Err(err) = self.runtime.resume().await
+        {
+            log::warn!(id = self.id.as_str(); "failed to resume a container whose init ended: {err}");
+        }
+        if self.shared_pid_namespace
+            && let Err(err) = self.runtime.kill(SIGKILL, true).await
+        {
+            log::info!(id = self.id.as_str(); "failed to kill init's children: {err}");
+        }
+    }
+
+    fn give_up_later(self: &Arc<Self>) {
+        let task = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "ends after a fixed time")]
+        tokio::spawn(async move {
+            tokio::time::sleep(EXECS_FOLLOW).await;
+            let (held, execs) = {
+                let mut gate = lock(&task.exit_gate);
+                (gate.give_up(), gate.execs())
+            };
+            if let Some(exit) = held {
+                log::warn!(id = task.id.as_str(); "{execs} execs have not ended {EXECS_FOLLOW:?} after init");
+                task.publish(&task.init, exit);
+            }
+        });
+    }
+
+    /// Tells everybody that a process ended: state, Wait, event, in this order and nowhere else,
+    /// so that the three never disagree.
+    fn publish(&self, process: &Process, exit: Exit) {
+        if process.kind == Kind::Init && lock(&self.oom).finish() {
+            // The kill that ended init: its event comes first.
+            self.events.send(Event::Oom { container_id: self.id.clone() });
+        }
+        if process.stopped(exit) {
+            let (container_id, id) = (self.id.clone(), process.id.clone());
+            self.events.send(Event::Exit { container_id, id, exit });
+        }
+    }
+}

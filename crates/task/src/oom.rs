@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The container's OOM watch (invariant I7): armed once, in the init's first Start; read a last
+//! time before init's exit is published; gone with that exit.
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+use wedge_cgroups::OomMonitor;
+
+use crate::event::{Event, EventSink};
+
+/// Armed at most once in the life of a container.
+#[derive(Debug, Default)]
+pub(crate) enum OomWatch {
+    /// The init was never started.
+    #[default]
+    Unarmed,
+    /// Watching.
+    Armed(Watching),
+    /// It could not be armed, or the init has ended.
+    Over,
+}
+
+/// The monitor and the task that reads it; the task ends with this value.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    monitor: Arc<OomMonitor>,
+    reader: AbortHandle,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl OomWatch {
+    /// Starts to watch the memory cgroup of `pid`, unless that was done before.
+    pub(crate) fn arm(&mut self, container_id: &str, pid: u32, events: &EventSink) {
+        if !matches!(self, OomWatch::Unarmed) {
+            return;
+        }
+        *self = match OomMonitor::arm(pid) {
+            Ok(monitor) => OomWatch::Armed(watch(Arc::new(monitor), container_id, events)),
+            Err(err) => {
+                log::warn!(id = container_id, pid = pid; "no OOM events for this container: {err}");
+                OomWatch::Over
+            }
+        };
+    }
+
+    /// Ends the watch. Returns whether there were kills that no event told of.
+    pub(crate) fn finish(&mut self) -> bool {
+        let before = std::mem::replace(self, OomWatch::Over);
+        match before {
+            OomWatch::Armed(watching) => watching.monitor.last_read() > 0,
+            OomWatch::Unarmed | OomWatch::Over => false,
+        }
+    }
+}
+
+fn watch(monitor: Arc<OomMonitor>, container_id: &str, events: &EventSink) -> Watching {
+    let (events, container_id) = (events.clone(), container_id.to_owned());
+    let source = monitor.clone();
+    #[expect(clippy::disallowed_methods, reason = "owned by Watching, which aborts it")]
+    let reader = tokio::spawn(async move {
+        while let Some(kills) = source.next().await {
+            log::info!(id = container_id.as_str(), kills = kills; "out of memory");
+            events.send(Event::Oom { container_id: container_id.clone() });
+        }
+    });
+    Watching { monitor, reader: reader.abort_handle() }
+}

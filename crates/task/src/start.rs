@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Start, the same for init and exec: *hold* the exits of the process, spawn, *announce* the start,
+//! *release* a held exit.
+//!
+//! Races killed here: a process that ends before its pid is known (the expectation keeps its
+//! exit), one that ends before its start event is queued (the lifecycle holds its exit), an exec
+//! that starts while init dies (the exit gate refuses it or waits for it).
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use wedge_oci::{ChildIo, ConsoleSocket};
+use wedge_reaper::Expectation;
+use wedge_stdio::{Copier, Prepared};
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::lifecycle::{Kind, Op};
+use crate::lock;
+use crate::process::Process;
+use crate::task::Task;
+
+const SIGKILL: i32 = 9;
+
+impl Task {
+    /// Starts the init or an exec. Returns its pid.
+    pub(crate) async fn start(self: &Arc<Self>, exec_id: &str) -> Result<u32> {
+        let process = self.process(exec_id)?;
+        let _turn = process.turn.lock().await;
+        let starting = Starting::hold(self, &process)?;
+        let pid = match process.kind {
+            Kind::Init => self.start_init().await?,
+            Kind::Exec => self.start_exec(&process).await?,
+        };
+        self.announce(&process, pid);
+        starting.release();
+        Ok(pid)
+    }
+
+    async fn start_init(&self) -> Result<u32> {
+        let pid = self.init.pid();
+        // Before the init is released: it may run out of memory at once.
+        lock(&self.oom).arm(&self.id, pid, &self.events);
+        self.runtime.start().await?;
+        Ok(pid)
+    }
+
+    async fn start_exec(self: &Arc<Self>, process: &Arc<Process>) -> Result<u32> {
+        let mut spawning = Spawning::new(self, process)?;
+        let io = spawning.child_io();
+        self.runtime.exec(&process.id, &process.spec, io, spawning.console.as_ref()).await?;
+        let pid = self.runtime.exec_pid(&process.id).await?;
+        spawning.finish(self, process, pid).await
+    }
+
+    fn announce(&self, process: &Process, pid: u32) {
+        let container_id = self.id.clone();
+        self.events.send(match process.kind {
+            Kind::Init => Event::Start { container_id, pid },
+            Kind::Exec => Event::ExecStarted { container_id, exec_id: process.id.clone(), pid },
+        });
+    }
+}
+
+/// The permit of a start under way. Dropped without [`Starting::release`], it leaves the state as
+/// it was before.
+struct Starting<'a> {
+    task: &'a Arc<Task>,
+    process: &'a Arc<Process>,
+    released: bool,
+}
+
+impl<'a> Starting<'a> {
+    fn hold(task: &'a Arc<Task>, process: &'a Arc<Process>) -> Result<Starting<'a>> {
+        process.lifecycle().check(Op::Start)?;
+        if process.kind == Kind::Exec {
+            let begun = !task.init.reaped() && lock(&task.exit_gate).exec_begins();
+            if !begun {
+                return Err(Error::InitEnded { id: task.id.clone() });
+            }
+            process.pending();
+        }
+        // Allowed: checked above, and only the holder of the turn changes that.
+        process.lifecycle().begin(Op::Start)?;
+        Ok(Starting { task, process, released: false })
+    }
+
+    fn release(mut self) {
+        self.released = true;
+        let early = self.process.lifecycle().commit();
+        if let Some(exit) = early {
+            self.task.settle_later(self.process, exit);
+        }
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        let early = self.process.lifecycle().abort();
+        match (self.process.kind, early) {
+            // The OCI runtime failed and killed its init: an exit without a start.
+            (Kind::Init, Some(exit)) => self.task.settle_later(self.process, exit),
+            (Kind::Init, None) => {}
+            (Kind::Exec, _) => {
+                self.process.close_streams();
+                self.process.clear_live();
+                self.process.abandon();
+                self.task.exec_ended();
+            }
+        }
+    }
+}
+
+/// What must exist before the OCI runtime makes a process: an open expectation, the streams, and
+/// for a terminal the console socket. The same for create and exec.
+pub(crate) struct Spawning {
+    expectation: Expectation,
+    streams: Prepared,
+    pub(crate) console: Option<ConsoleSocket>,
+}
+
+impl Spawning {
+    pub(crate) fn new(task: &Task, process: &Process) -> Result<Spawning> {
+        let expectation = task.reaper.expect();
+        let step = match process.kind {
+            Kind::Init => "failed to create OCI runtime console socket",
+            Kind::Exec => "failed to create runc console socket",
+        };
+        let console = process.stdio.terminal.then(ConsoleSocket::bind).transpose();
+        let console = console.map_err(|source| Error::ConsoleSocket { step, source })?;
+        let step = "failed to create init process I/O";
+        let streams =
+            process.stdio.prepare(task.owner).map_err(|source| Error::Stdio { step, source })?;
+        Ok(Spawning { expectation, streams, console })
+    }
+
+    /// The ends for the runtime command.
+    pub(crate) fn child_io(&mut self) -> ChildIo {
+        let (stdin, stdout, stderr) = self.streams.take_child();
+        ChildIo { stdin, stdout, stderr }
+    }
+
+    /// The runtime has made process `pid`: claims it and connects its streams. On an error the
+    /// process is killed and its exit never published.
+    pub(crate) async fn finish(
+        self,
+        task: &Arc<Task>,
+        process: &Arc<Process>,
+        pid: u32,
+    ) -> Result<u32> {
+        let (exit, pidfd) =
+            self.expectation.claim(pid).map_err(|source| Error::Watch { pid, source })?;
+        process.set_live(pid, pidfd, exit.clone());
+        match connect(self.console, self.streams).await {
+            Ok(streams) => {
+                process.set_streams(streams);
+                task.watch_exit(process, exit);
+                Ok(pid)
+            }
+            Err(err) => {
+                if let Err(kill) = process.signal(SIGKILL) {
+                    log::debug!(id = task.id.as_str(), pid = pid; "nothing to kill: {kill}");
+                }
+                Err(err)
+            }
+        }
+    }
+}
+
+async fn connect(console: Option<ConsoleSocket>, streams: Prepared) -> Result<Copier> {
+    let (master, step): (Option<OwnedFd>, _) = match console {
+        Some(console) => (Some(console.receive().await?), "failed to start console copy"),
+        None => (None, "failed to start io pipe copy"),
+    };
+    streams.start(master).map_err(|source| Error::Stdio { step, source })
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One container: its init, its execs, and what may be asked of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use wedge_oci::{Bundle, Runtime};
+use wedge_reaper::Reaper;
+use wedge_stdio::{Owner, Request};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSink};
+use crate::exit_gate::ExitGate;
+use crate::lifecycle::{Kind, Op, Status};
+use crate::oom::OomWatch;
+use crate::process::{Process, ProcessState};
+use crate::{id, lock};
+
+/// What Exec asks for.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The container.
+    pub id: String,
+    /// The new exec's id, unique in the container.
+    pub exec_id: String,
+    /// Its streams.
+    pub stdio: Request,
+    /// The OCI runtime specification's `process` object, as JSON.
+    pub process: Vec<u8>,
+}
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) bundle: Bundle,
+    pub(crate) runtime: Runtime,
+    pub(crate) reaper: Reaper,
+    pub(crate) events: EventSink,
+    pub(crate) init: Arc<Process>,
+    /// Who owns the container's ends of its pipes.
+    pub(crate) owner: Owner,
+    /// Whether we mounted the root filesystem, and so have to unmount it.
+    pub(crate) rootfs_mounted: bool,
+    /// Processes outlive the init, since the kernel does not end their pid namespace with it.
+    pub(crate) shared_pid_namespace: bool,
+    pub(crate) exit_gate: Mutex<ExitGate>,
+    pub(crate) oom: Mutex<OomWatch>,
+    execs: Mutex<HashMap<String, Arc<Process>>>,
+}
+
+/// The parts of a task that are known before its container exists.
+pub(crate) struct Parts {
+    pub(crate) id: String,
+    pub(crate) bundle: Bundle,
+    pub(crate) runtime: Runtime,
+    pub(crate) reaper: Reaper,
+    pub(crate) events: EventSink,
+    pub(crate) stdio: Request,
+    pub(crate) owner: Owner,
+    pub(crate) rootfs_mounted: bool,
+    pub(crate) shared_pid_namespace: bool,
+}
+
+impl Task {
+    pub(crate) fn new(parts: Parts) -> Task {
+        Task {
+            init: Arc::new(Process::init(&parts.id, parts.stdio)),
+            id: parts.id,
+            bundle: parts.bundle,
+            runtime: parts.runtime,
+            reaper: parts.reaper,
+            events: parts.events,
+            owner: parts.owner,
+            rootfs_mounted: parts.rootfs_mounted,
+            shared_pid_namespace: parts.shared_pid_namespace,
+            exit_gate: Mutex::default(),
+            oom: Mutex::default(),
+            execs: Mutex::default(),
+        }
+    }
+
+    /// The init for an empty `exec_id`, else that exec.
+    pub(crate) fn process(&self, exec_id: &str) -> Result<Arc<Process>> {
+        if exec_id.is_empty() {
+            return Ok(self.init.clone());
+        }
+        let found = lock(&self.execs).get(exec_id).cloned();
+        found.ok_or_else(|| Error::NoProcess { exec_id: exec_id.to_owned() })
+    }
+
+    /// Registers an exec. No process exists yet.
+    pub(crate) fn add_exec(&self, request: ExecRequest) -> Result<()> {
+        id::validate(&request.exec_id)?;
+        self.init.lifecycle().check(Op::Exec)?;
+        let spec = wedge_oci::exec_process(&request.process, request.stdio.terminal)?;
+        {
+            let mut execs = lock(&self.execs);
+            if execs.contains_key(&request.exec_id) {
+                return Err(Error::Exists { id: request.exec_id });
+            }
+            let process = Process::exec(&request.exec_id, request.stdio, spec);
+            execs.insert(request.exec_id.clone(), Arc::new(process));
+        }
+        let container_id = self.id.clone();
+        self.events.send(Event::ExecAdded { container_id, exec_id: request.exec_id });
+        Ok(())
+    }
+
+    pub(crate) fn remove_exec(&self, exec_id: &str) {
+        lock(&self.execs).remove(exec_id);
+    }
+
+    /// Takes every exec, for a task that is going away.
+    pub(crate) fn take_execs(&self) -> Vec<Arc<Process>> {
+        lock(&self.execs).drain().map(|(_, process)| process).collect()
+    }
+
+    pub(crate) fn exec_count(&self) -> usize {
+        lock(&self.execs).len()
+    }
+
+    /// Signals a process. Takes no turn: it works while a start or delete hangs.
+    pub(crate) async fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<()> {
+        let number = i32::try_from(signal).ok().filter(|number| (0..=64).contains(number));
+        let Some(number) = number else {
+            return Err(Error::InvalidArgument(format!("invalid signal {signal}")));
+        };
+        let process = self.process(exec_id)?;
+        process.lifecycle().check(Op::Kill)?;
+        match process.kind {
+            Kind::Init => Ok(self.runtime.kill(signal, all).await?),
+            Kind::Exec => process.signal(number),
+        }
+    }
+
+    /// What a client sees of a process. Takes no turn and starts nothing.
+    pub(crate) fn state(&self, exec_id: &str) -> Result<ProcessState> {
+        let process = self.process(exec_id)?;
+        let (mut status, exit) = {
+            let lifecycle = process.lifecycle();
+            (lifecycle.status(), lifecycle.exit())
+        };
+        let init = self.init.lifecycle().status();
+        // The freezer stops the whole container.
+        if matches!(init, Status::Paused | Status::Pausing) {
+            status = init;
+        }
+        Ok(ProcessState {
+            id: process.id.clone(),
+            bundle: self.bundle.dir().to_path_buf(),
+            pid: process.pid(),
+            status,
+            stdio: process.stdio.clone(),
+            exit,
+        })
+    }
+
+    /// Every process of the container, and which exec each belongs to, if it is one's first.
+    pub(crate) async fn pids(&self) -> Result<Vec<(u32, Option<String>)>> {
+        let pids = self.runtime.pids().await?;
+        let execs: HashMap<u32, String> =
+            lock(&self.execs).values().map(|process| (process.pid(), process.id.clone())).collect();
+        Ok(pids.into_iter().map(|pid| (pid, execs.get(&pid).cloned())).collect())
+    }
+
+    /// Freezes the container.
+    pub(crate) async fn pause(&self) -> Result<()> {
+        let _turn = self.init.turn.lock().await;
+        self.init.lifecycle().begin(Op::Pause)?;
+        let result = self.runtime.pause().await;
+        self.settle_freezer(result)?;
+        self.events.send(Event::Paused { container_id: self.id.clone() });
+        Ok(())
+    }
+
+    /// Thaws the container.
+    pub(crate) async fn resume(&self) -> Result<()> {
+        let _turn = self.init.turn.lock().await;
+        self.init.lifecycle().begin(Op::Resume)?;
+        let result = self.runtime.resume().await;
+        self.settle_freezer(result)?;
+        self.events.send(Event::Resumed { container_id: self.id.clone() });
+        Ok(())
+    }
+
+    fn settle_freezer(&self, result: Result<(), wedge_oci::Error>) -> Result<()> {
+        let mut lifecycle = self.init.lifecycle();
+        let held = if result.is_ok() { lifecycle.commit() } else { lifecycle.abort() };
+        // An exit is held only while a process is created or started.
+        debug_assert_eq!(held, None);
+        Ok(result?)
+    }
+}
