@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runtime options, in the two messages containerd sends them in.
+//!
+//! `io.containerd.runc.v2` gets `containerd.runc.v1.Options`; a runtime of any other name gets
+//! `runtimeoptions.v1.Options`, which carries the TOML section of the CRI configuration or the
+//! path of a file with it (containerd internal/cri/config, containerd #9671, #13291).
+
+use std::path::Path;
+
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim::oci;
+use protobuf::{CodedInputStream, Message};
+use wedge_oci::Options;
+
+use crate::error::Error;
+
+/// Decodes what `Create`, `start` or `-info` was given. No options are default options.
+///
+/// # Errors
+/// For any type but the two above, and for content that does not decode.
+pub(crate) fn decode(any: Option<&Any>) -> Result<Options, Error> {
+    let Some(any) = any else {
+        return Ok(Options::default());
+    };
+    // containerd's typeurl writes bare names, `Any::pack` puts a host before them.
+    match any.type_url.rsplit('/').next().unwrap_or_default() {
+        "containerd.runc.v1.Options" => runc_options(&any.value),
+        "runtimeoptions.v1.Options" => generic_options(&any.value),
+        "" if any.value.is_empty() => Ok(Options::default()),
+        _ => Err(Error::OptionsType { type_url: any.type_url.clone() }),
+    }
+}
+
+fn runc_options(value: &[u8]) -> Result<Options, Error> {
+    let sent = oci::Options::parse_from_bytes(value)
+        .map_err(|source| Error::Decode { what: "containerd.runc.v1.Options", source })?;
+    Ok(Options {
+        no_pivot_root: sent.no_pivot_root,
+        no_new_keyring: sent.no_new_keyring,
+        shim_cgroup: sent.shim_cgroup,
+        io_uid: sent.io_uid,
+        io_gid: sent.io_gid,
+        binary_name: sent.binary_name,
+        root: sent.root,
+        systemd_cgroup: sent.systemd_cgroup,
+        criu_image_path: sent.criu_image_path,
+        criu_work_path: sent.criu_work_path,
+        task_api_address: sent.task_api_address,
+        task_api_version: sent.task_api_version,
+    })
+}
+
+/// containerd sends either a path or a body; a path wins, as in other shims.
+fn generic_options(value: &[u8]) -> Result<Options, Error> {
+    let sent = Generic::decode(value)
+        .map_err(|source| Error::Decode { what: "runtimeoptions.v1.Options", source })?;
+    let text = match sent.config_path.as_str() {
+        "" => String::from_utf8(sent.config_body).map_err(|_| Error::OptionsText)?,
+        path => std::fs::read_to_string(path).map_err(|source| Error::File {
+            action: "read runtime options",
+            path: Path::new(path).to_owned(),
+            source,
+        })?,
+    };
+    Options::from_toml(&text)
+        .map_err(|source| Error::Oci { action: "parse runtime options", source })
+}
+
+/// `runtimeoptions.v1.Options`; containerd-shim-protos has no type for it. Its field 1, a type
+/// URL of the content, is not needed: runc's options are the only content there is.
+#[derive(Default)]
+struct Generic {
+    config_path: String,
+    config_body: Vec<u8>,
+}
+
+impl Generic {
+    fn decode(value: &[u8]) -> protobuf::Result<Generic> {
+        const CONFIG_PATH: u32 = 2 << 3 | 2;
+        const CONFIG_BODY: u32 = 3 << 3 | 2;
+        let mut message = Generic::default();
+        let mut input = CodedInputStream::from_bytes(value);
+        while let Some(tag) = input.read_raw_tag_or_eof()? {
+            match tag {
+                CONFIG_PATH => message.config_path = input.read_string()?,
+                CONFIG_BODY => message.config_body = input.read_bytes()?,
+                other => skip(other, &mut input)?,
+            }
+        }
+        Ok(message)
+    }
+}
+
+fn skip(tag: u32, input: &mut CodedInputStream<'_>) -> protobuf::Result<()> {
+    let mut unknown = protobuf::UnknownFields::new();
+    protobuf::rt::read_unknown_or_skip_group(tag, input, &mut unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(type_url: &str, value: Vec<u8>) -> Any {
+        Any { type_url: type_url.to_owned(), value, ..Any::default() }
+    }
+
+    fn runc() -> Vec<u8> {
+        let options = oci::Options {
+            systemd_cgroup: true,
+            binary_name: "/usr/bin/crun".to_owned(),
+            io_uid: 7,
+            ..oci::Options::default()
+        };
+        options.write_to_bytes().unwrap()
+    }
+
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
+        bytes.extend(content);
+        bytes
+    }
+
+    #[test]
+    fn every_type_url_goes_where_it_belongs() {
+        let toml = b"SystemdCgroup = true\nBinaryName = '/usr/bin/crun'\nIoUid = 7\n";
+        let config = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&config, toml).unwrap();
+        let path = config.path().to_str().unwrap().as_bytes();
+        let body = [field(1, b"some.type"), vec![0x20, 1], field(3, toml)].concat();
+        let both = [field(2, path), field(3, b"IoUid = 1")].concat();
+        let expected = Options {
+            systemd_cgroup: true,
+            binary_name: "/usr/bin/crun".to_owned(),
+            io_uid: 7,
+            ..Options::default()
+        };
+        let table = [
+            ("containerd.runc.v1.Options", runc(), expected.clone()),
+            ("type.googleapis.com/containerd.runc.v1.Options", runc(), expected.clone()),
+            ("runtimeoptions.v1.Options", body.clone(), expected.clone()),
+            ("types.containerd.io/runtimeoptions.v1.Options", body, expected.clone()),
+            ("runtimeoptions.v1.Options", both, expected),
+            ("runtimeoptions.v1.Options", vec![], Options::default()),
+            ("containerd.runc.v1.Options", vec![], Options::default()),
+            ("", vec![], Options::default()),
+        ];
+        for (type_url, value, expected) in table {
+            assert_eq!(decode(Some(&any(type_url, value))).unwrap(), expected, "{type_url}");
+        }
+        assert_eq!(decode(None).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn anything_else_is_an_error() {
+        let table = [
+            any("io.containerd.kata.v1.Options", vec![]),
+            any("xcontainerd.runc.v1.Options", runc()),
+            any("", runc()),
+            any("containerd.runc.v1.Options", vec![0xff]),
+            any("runtimeoptions.v1.Options", vec![0x1a, 9, b'x']),
+            any("runtimeoptions.v1.Options", field(2, b"/nonexistent.toml")),
+            any("runtimeoptions.v1.Options", field(3, b"\xff")),
+            any("runtimeoptions.v1.Options", field(3, b"SystemdCgroup = 'yes'")),
+        ];
+        for any in table {
+            assert!(decode(Some(&any)).is_err(), "{any:?}");
+        }
+    }
+}
