@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A containerd of our own: own root, state, sockets, configuration and session.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::proc::Proc;
+use crate::scratch::TOKEN_VARIABLE;
+use crate::{Scratch, ShimUnderTest, wait};
+
+/// A private containerd. Stopping it leaves shims and containers alone, as in life.
+#[derive(Debug)]
+pub struct Daemon {
+    dir: PathBuf,
+    token: String,
+    variables: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Writes the configuration and the directory of shim links; starts nothing.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub(crate) fn prepare(
+        scratch: &Scratch,
+        shim: &ShimUnderTest,
+        debug: bool,
+        variables: Vec<(String, String)>,
+    ) -> Result<Daemon> {
+        let dir = scratch.dir().to_path_buf();
+        shim.link_into(&dir.join("bin"))?;
+        fs::write(dir.join("config.toml"), config(&dir, debug))?;
+        Ok(Daemon { dir, token: scratch.namespace().to_owned(), variables, child: None })
+    }
+
+    /// Starts containerd and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// It runs already, or does not come up; the message has the end of its log.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "containerd runs already");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        // setsid(1) does not fork here, so the child's pid is containerd's.
+        let mut command = Command::new("setsid");
+        command.arg("containerd").arg("--config").arg(self.dir.join("config.toml"));
+        command.env("PATH", self.path()?).env(TOKEN_VARIABLE, &self.token);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut child = command.spawn().context("starting containerd")?;
+        let up = wait::until("containerd accepts connections", || {
+            ensure!(child.try_wait()?.is_none(), "it exited: {}", self.log_tail(20));
+            UnixStream::connect(self.dir.join("c.sock")).map(drop).context("connecting")
+        });
+        self.child = Some(child);
+        up
+    }
+
+    /// Ends containerd with SIGTERM; kills it if that takes longer than ten seconds.
+    ///
+    /// # Errors
+    /// It does not run, or it had to be killed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Kills containerd: a crash.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end(Signal::SIGKILL)
+    }
+
+    /// Stops and starts it.
+    ///
+    /// # Errors
+    /// Those of [`Daemon::stop`] and [`Daemon::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.start()
+    }
+
+    /// Sends it a signal (SIGSTOP and SIGCONT: a hung daemon).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.proc()?.0)?), signal).context("signalling containerd")
+    }
+
+    /// The process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn proc(&self) -> Result<Proc> {
+        Ok(Proc(self.child.as_ref().context("containerd does not run")?.id()))
+    }
+
+    /// Its log, with what it copied from shim logs.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path()).map(|b| String::from_utf8_lossy(&b).into()).unwrap_or_default()
+    }
+
+    /// The last lines of [`Daemon::log`], without those about loading plugins.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let log = self.log();
+        let lines_of_use = log.lines().filter(|line| !line.contains("loading plugin"));
+        let tail: Vec<&str> = lines_of_use.rev().take(lines).collect();
+        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until the log contains `text`.
+    ///
+    /// # Errors
+    /// It does not within [`wait::LIMIT`].
+    pub fn wait_log(&self, text: &str) -> Result<()> {
+        wait::until(&format!("containerd logs {text:?}"), || {
+            ensure!(self.log().contains(text), "…{}", self.log_tail(10));
+            Ok(())
+        })
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        let mut child = self.child.take().context("containerd does not run")?;
+        let ended = wait::until_for(Duration::from_secs(10), "containerd ends", || {
+            child.try_wait()?.context("it still runs").map(drop)
+        });
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        // A new one must be able to bind them.
+        fs::remove_file(self.dir.join("c.sock")).ok();
+        fs::remove_file(self.dir.join("c.sock.ttrpc")).ok();
+        ended
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("containerd.log")
+    }
+
+    fn path(&self) -> Result<OsString> {
+        let own = std::env::var_os("PATH").context("no PATH")?;
+        let mut path = self.dir.join("bin").into_os_string();
+        path.push(":");
+        path.push(own);
+        Ok(path)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Without CRI (no network plugins here) and without adjusting its own OOM score, which needs
+/// CAP_SYS_RESOURCE when lowered. The shim then runs at containerd's score + 1.
+fn config(dir: &Path, debug: bool) -> String {
+    let dir = dir.display();
+    let level = if debug { "debug" } else { "info" };
+    format!(
+        r#"version = 2
+root = "{dir}/root"
+state = "{dir}/state"
+oom_score = 0
+disabled_plugins = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+]
+[debug]
+    level = "{level}"
+[grpc]
+    address = "{dir}/c.sock"
+[ttrpc]
+    address = "{dir}/c.sock.ttrpc"
+"#
+    )
+}

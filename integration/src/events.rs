@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! containerd's task events, in the order they came, from `ctr events` or an
+//! [`EventServer`](crate::EventServer).
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{Ctr, wait};
+
+/// One event. Fields an event does not have are empty or 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Event {
+    /// `/tasks/create`, …
+    pub topic: String,
+    /// The containerd namespace.
+    pub namespace: String,
+    /// The container.
+    pub container_id: String,
+    /// The exec; empty for the init process.
+    pub exec_id: String,
+    /// The process, as a host pid.
+    pub pid: u32,
+    /// Of exit and delete.
+    pub exit_status: u32,
+    /// Of exit and delete: seconds and nanoseconds since 1970 (direct), absent from `ctr`.
+    pub exited_at: Option<(i64, i32)>,
+    /// The type of `payload`, e.g. `containerd.events.TaskExit`; empty from `ctr`.
+    pub type_url: String,
+    /// Protobuf from an event server, JSON from `ctr`.
+    pub payload: Vec<u8>,
+}
+
+impl Event {
+    /// The event in a word or three: `create`, `start`, `exec-added e1`, `exec-started e1`,
+    /// `exit e1 7`, `exit 137`, `delete 137`, `oom`, `paused`.
+    pub fn brief(&self) -> String {
+        let name = self.topic.rsplit('/').next().unwrap_or_default();
+        let mut words = vec![name.to_owned()];
+        words.extend((!self.exec_id.is_empty()).then(|| self.exec_id.clone()));
+        let ends = name == "exit" || name == "delete";
+        words.extend(ends.then(|| self.exit_status.to_string()));
+        words.join(" ")
+    }
+
+    /// Whether this is a task event of `container`.
+    pub fn is_of(&self, container: &str) -> bool {
+        self.container_id == container && self.topic.starts_with("/tasks/")
+    }
+}
+
+/// Events as they come in. Clones share one list.
+#[derive(Debug, Clone, Default)]
+pub struct EventLog(Arc<Mutex<Vec<Event>>>);
+
+impl EventLog {
+    pub(crate) fn push(&self, event: Event) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+
+    /// All events so far.
+    pub fn all(&self) -> Vec<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The task events of a container so far, in order.
+    pub fn of(&self, container: &str) -> Vec<Event> {
+        self.all().into_iter().filter(|event| event.is_of(container)).collect()
+    }
+
+    /// The task events of a container so far, each [`Event::brief`].
+    pub fn story(&self, container: &str) -> Vec<String> {
+        self.of(container).iter().map(Event::brief).collect()
+    }
+
+    /// Waits for an event of the container whose brief form is `last` or begins with the words of
+    /// `last`; returns the container's story so far.
+    ///
+    /// # Errors
+    /// It does not come within [`wait::LIMIT`].
+    pub fn story_until(&self, container: &str, last: &str) -> Result<Vec<String>> {
+        self.wait(container, last)?;
+        Ok(self.story(container))
+    }
+
+    /// Waits for an event as [`EventLog::story_until`] does and returns it.
+    ///
+    /// # Errors
+    /// It does not come within [`wait::LIMIT`].
+    pub fn wait(&self, container: &str, brief: &str) -> Result<Event> {
+        wait::until(&format!("the event {brief:?} of {container}"), || {
+            let found = self.of(container).into_iter().find(|event| {
+                let rest = event.brief().strip_prefix(brief).map(str::to_owned);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            });
+            found.with_context(|| format!("{:?}", self.story(container)))
+        })
+    }
+}
+
+/// A running `ctr events`.
+#[derive(Debug)]
+pub struct CtrEvents {
+    child: Child,
+    log: EventLog,
+}
+
+impl CtrEvents {
+    /// Subscribes; events from after this call are seen.
+    ///
+    /// # Errors
+    /// `ctr` cannot be run or reports nothing.
+    pub(crate) fn follow(ctr: &Ctr) -> Result<CtrEvents> {
+        let mut child = Command::new("ctr")
+            .args(ctr.global_args())
+            .arg("events")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting ctr events")?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let events = CtrEvents { child, log: EventLog::default() };
+        let log = events.log.clone();
+        thread::spawn(move || read_lines(stdout, &log));
+        events.wait_subscribed(ctr)?;
+        Ok(events)
+    }
+
+    /// `ctr events` does not say when it has subscribed: make events until one comes back.
+    fn wait_subscribed(&self, ctr: &Ctr) -> Result<()> {
+        let mut number = 0;
+        wait::until("ctr events reports", || {
+            number += 1;
+            let name = format!("{}-probe{number}", ctr.namespace());
+            let out = ctr.cmd(["namespace", "create", &name]).output()?;
+            ensure!(out.code == 0, "{out}");
+            ensure!(!self.log.all().is_empty(), "nothing");
+            Ok(())
+        })
+    }
+}
+
+impl std::ops::Deref for CtrEvents {
+    type Target = EventLog;
+
+    fn deref(&self) -> &EventLog {
+        &self.log
+    }
+}
+
+impl Drop for CtrEvents {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn read_lines(stream: impl Read, log: &EventLog) {
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        if let Some(event) = parse_line(&line) {
+            log.push(event);
+        }
+    }
+}
+
+/// `2026-11-21 23:14:36.04 +0000 UTC NAMESPACE /tasks/exit {"container_id":…}`; zero values are
+/// left out of the JSON.
+fn parse_line(line: &str) -> Option<Event> {
+    let (head, json) = line.split_once(" {")?;
+    let (head, topic) = head.rsplit_once(' ')?;
+    let (_, namespace) = head.rsplit_once(' ')?;
+    let json = format!("{{{json}");
+    let value: Value = serde_json::from_str(&json).ok()?;
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let number = |key: &str| {
+        let number = value.get(key).and_then(Value::as_u64).unwrap_or_default();
+        u32::try_from(number).unwrap_or(u32::MAX)
+    };
+    let container_id = text("container_id");
+    let exec_id = match text("id") {
+        id if !id.is_empty() && id != container_id => id,
+        _ => text("exec_id"),
+    };
+    Some(Event {
+        topic: topic.to_owned(),
+        namespace: namespace.to_owned(),
+        exec_id,
+        container_id,
+        pid: number("pid"),
+        exit_status: number("exit_status"),
+        exited_at: None,
+        type_url: String::new(),
+        payload: json.into_bytes(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_ctr_are_read() {
+        let exit = parse_line(
+            r#"2026-11-21 23:14:36.7 +0000 UTC ns1 /tasks/exit {"container_id":"p1","id":"e1","pid":13636,"exit_status":3,"exited_at":"2026-11-21T23:14:36.7Z"}"#,
+        )
+        .unwrap();
+        assert_eq!((exit.namespace.as_str(), exit.pid), ("ns1", 13636));
+        assert_eq!(exit.brief(), "exit e1 3");
+        let init =
+            r#"2026-11-21 23:14:36 +0000 UTC ns1 /tasks/exit {"container_id":"p1","id":"p1"}"#;
+        assert_eq!(parse_line(init).unwrap().brief(), "exit 0");
+        assert_eq!(parse_line("something else"), None);
+    }
+}

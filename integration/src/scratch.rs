@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A directory, a containerd namespace and a name of its own for one test.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::leftovers::{self, Names};
+use crate::proc::{self, Proc};
+use crate::wait;
+
+/// Where all tests work: short, because socket paths have 107 bytes.
+const BASE: &str = "/run/wedge-test";
+
+/// How long a shim may take to end: the Go one waits five seconds for its parts when one is stuck.
+const FINISH_LIMIT: Duration = Duration::from_secs(8);
+
+/// Names the token to child processes, so that they can be found.
+pub(crate) const TOKEN_VARIABLE: &str = "WEDGE_TEST";
+
+/// One test's corner of the machine. Everything in it carries the random token: the directory,
+/// the containerd namespace (runc's state and the cgroups are named after it, machine-wide), and
+/// the environment of each process. So whatever is left behind can be found, and removed.
+#[derive(Debug)]
+pub struct Scratch {
+    token: String,
+    dir: PathBuf,
+    ids: Mutex<Vec<String>>,
+    finished: Cell<bool>,
+}
+
+impl Scratch {
+    /// Makes the directory. Removes what tests of dead processes left first.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn new() -> Result<Scratch> {
+        let base = std::env::var_os("WEDGE_TEST_DIR").map_or(PathBuf::from(BASE), PathBuf::from);
+        fs::create_dir_all(&base)?;
+        sweep(&base);
+        let token = format!("wt{}", random_hex()?);
+        let dir = base.join(&token);
+        fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        let start = Proc(process::id()).stat()?.start_time;
+        fs::write(dir.join("owner"), format!("{} {start}", process::id()))?;
+        Ok(Scratch { token, dir, ids: Mutex::default(), finished: Cell::new(false) })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The containerd namespace, which is the token.
+    pub fn namespace(&self) -> &str {
+        &self.token
+    }
+
+    /// The path containerd's gRPC socket has, whether there is a containerd or not.
+    pub fn address(&self) -> PathBuf {
+        self.dir.join("c.sock")
+    }
+
+    /// Makes a container id and remembers it for the check of sockets.
+    ///
+    /// # Errors
+    /// No random bytes.
+    pub fn id(&self, name: &str) -> Result<String> {
+        let id = format!("{name}-{}", random_hex()?);
+        self.note(&id);
+        Ok(id)
+    }
+
+    /// Remembers an id (or a pod's id) the shim socket may be named after.
+    pub fn note(&self, id: &str) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.to_owned());
+    }
+
+    pub(crate) fn names(&self) -> Names {
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Names { token: self.token.clone(), dir: self.dir.clone(), ids }
+    }
+
+    /// Processes of this test: by environment, cgroup or argument.
+    pub fn processes(&self) -> Vec<Proc> {
+        leftovers::processes(&self.token)
+    }
+
+    /// Waits until nothing is left of the test, then removes the directory.
+    ///
+    /// # Errors
+    /// Something is left; the message lists it. The directory then stays, the rest is removed.
+    pub fn finish(&self) -> Result<()> {
+        let names = self.names();
+        wait::until_for(FINISH_LIMIT, "nothing of the test is left", || {
+            let left = leftovers::find(&names);
+            ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+            Ok(())
+        })?;
+        self.finished.set(true);
+        leftovers::purge(&names);
+        fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))
+    }
+
+    /// Whether [`Scratch::finish`] succeeded.
+    pub fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+
+    /// What an unfinished test looks like from outside: its processes and mounts.
+    pub fn report(&self) -> String {
+        let left = leftovers::find(&self.names()).join("\n");
+        let tree = proc::tree(&self.processes());
+        let dir = self.dir.display();
+        format!("kept: {dir}\n--- processes\n{tree}--- in the way\n{left}\n")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.finished.get() {
+            leftovers::purge(&self.names());
+            // Logs and bundles stay for the reader, bulk does not.
+            fs::remove_dir_all(self.dir.join("rootfs")).ok();
+        }
+    }
+}
+
+/// Purges the directories of processes that ended without their destructors.
+fn sweep(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let owner = fs::read_to_string(dir.join("owner")).unwrap_or_default();
+        let mut fields = owner.split(' ').map(str::parse::<u64>);
+        let (Some(Ok(pid)), Some(Ok(start))) = (fields.next(), fields.next()) else { continue };
+        let alive = u32::try_from(pid).ok().and_then(|pid| Proc(pid).stat().ok());
+        if alive.is_some_and(|stat| stat.start_time == start) {
+            continue;
+        }
+        let token = entry.file_name().to_string_lossy().into_owned();
+        leftovers::purge(&Names { token, dir: dir.clone(), ids: Vec::new() });
+        fs::remove_dir_all(dir.join("rootfs")).ok();
+        // Without an owner it is a record of a failure, and no business of later sweeps.
+        fs::remove_file(dir.join("owner")).ok();
+    }
+}
+
+/// Eight random hexadecimal digits.
+fn random_hex() -> Result<String> {
+    let mut bytes = [0; 4];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
