@@ -90,6 +90,11 @@ impl Bundle {
         self.dir.join("address")
     }
 
+    /// The symbolic link to the directory of the shim's sockets, when the daemon chose one.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.join("s")
+    }
+
     /// The fifo of the shim's own log.
     pub fn log_fifo(&self) -> PathBuf {
         self.dir.join("log")

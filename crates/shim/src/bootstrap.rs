@@ -2,16 +2,21 @@
 //! What containerd says to `start` on standard input, and in which form it expects the answer.
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
-use containerd_shim::bootstrap::BootstrapParams;
+use containerd_shim::bootstrap::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use protobuf::Message;
 
 use crate::args::Flags;
 use crate::error::Error;
+use crate::options;
 
 /// As much input as containerd's own shim reads.
 const INPUT_LIMIT: u64 = 10 << 20;
+
+/// The protocol that containerd 2.3 and later are told; their service is `containerd.task.v3.Task`.
+const VERSION: i32 = 3;
 
 /// How the daemon speaks. Those before 2.3 cannot be told apart: same arguments, environment and
 /// input from 1.6 to 2.2.
@@ -23,7 +28,7 @@ pub(crate) enum Dialect {
         /// The runtime options.
         options: Option<Any>,
     },
-    /// containerd 2.3 and later. Not answered yet: `reply` is the place for `BootstrapResult`.
+    /// containerd 2.3 and later: `containerd.runtime.bootstrap.v1`.
     Params(Box<BootstrapParams>),
 }
 
@@ -56,31 +61,71 @@ impl Dialect {
     }
 
     /// The runtime options that came along.
-    ///
-    /// # Errors
-    /// For a dialect that is not supported yet.
-    pub(crate) fn options(&self) -> Result<Option<&Any>, Error> {
+    pub(crate) fn options(&self) -> Option<&Any> {
         match self {
-            Dialect::Legacy { options } => Ok(options.as_ref()),
+            Dialect::Legacy { options } => options.as_ref(),
             Dialect::Params(params) => {
-                Err(Error::BootstrapProtocol { version: params.containerd_version.clone() })
+                let mut extensions = params.extensions.iter().filter_map(|e| e.value.as_ref());
+                extensions.find(|any| options::is_options(&any.type_url))
             }
+        }
+    }
+
+    /// Where events go, when the daemon says it here and not in the environment.
+    pub(crate) fn ttrpc_address(&self) -> Option<&str> {
+        self.param(|params| &params.containerd_ttrpc_address)
+    }
+
+    /// The daemon's own socket, when it says it here: part of what the shim's socket is named by.
+    pub(crate) fn grpc_address(&self) -> Option<&str> {
+        self.param(|params| &params.containerd_grpc_address)
+    }
+
+    /// The directory the daemon wants the shim's socket in.
+    pub(crate) fn socket_dir(&self) -> Option<&Path> {
+        self.param(|params| params.socket_dir.as_ref().unwrap_or(&EMPTY)).map(Path::new)
+    }
+
+    /// Whether the daemon wants a debug log.
+    pub(crate) fn debug(&self) -> bool {
+        const DEBUG: i32 = -4;
+        matches!(self, Dialect::Params(params) if params.log_level.value() <= DEBUG)
+    }
+
+    /// Whether the daemon looks for the address in a file of the bundle that the shim writes.
+    pub(crate) fn reads_address_file(&self) -> bool {
+        matches!(self, Dialect::Legacy { .. })
+    }
+
+    fn param<'a>(&'a self, field: impl Fn(&'a BootstrapParams) -> &'a String) -> Option<&'a str> {
+        match self {
+            Dialect::Legacy { .. } => None,
+            Dialect::Params(params) => Some(field(params).as_str()).filter(|text| !text.is_empty()),
         }
     }
 
     /// What to print when the shim serves at `address`.
     ///
     /// # Errors
-    /// For a dialect that is not supported yet.
+    /// When protobuf cannot encode it.
     pub(crate) fn reply(&self, address: &str) -> Result<Vec<u8>, Error> {
         match self {
             Dialect::Legacy { .. } => Ok(address.as_bytes().to_vec()),
-            Dialect::Params(params) => {
-                Err(Error::BootstrapProtocol { version: params.containerd_version.clone() })
+            Dialect::Params(_) => {
+                let result = BootstrapResult {
+                    version: VERSION,
+                    address: address.to_owned(),
+                    protocol: "ttrpc".to_owned(),
+                    ..BootstrapResult::default()
+                };
+                let what = "BootstrapResult";
+                result.write_to_bytes().map_err(|source| Error::Encode { what, source })
             }
         }
     }
 }
+
+static EMPTY: String = String::new();
 
 /// Reads standard input to its end. A terminal is no input: somebody is trying the shim by hand.
 ///
@@ -98,6 +143,9 @@ pub(crate) fn read_stdin() -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use containerd_shim::protos::bootstrap_api::Extension;
+    use protobuf::{EnumOrUnknown, MessageField};
+
     use super::*;
 
     fn flags() -> Flags {
@@ -116,14 +164,14 @@ mod tests {
     #[test]
     fn nothing_and_an_any_are_the_legacy_dialect() {
         let silent = Dialect::of(b"", &flags()).unwrap();
-        assert_eq!(silent.options().unwrap(), None);
+        assert_eq!(silent.options(), None);
         let any = Any {
             type_url: "containerd.runc.v1.Options".to_owned(),
             value: vec![0x40, 1],
             ..Any::default()
         };
         let dialect = Dialect::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
-        assert_eq!(dialect.options().unwrap(), Some(&any));
+        assert_eq!(dialect.options(), Some(&any));
         assert_eq!(dialect.reply("unix:///x").unwrap(), b"unix:///x");
     }
 
@@ -131,17 +179,47 @@ mod tests {
     fn an_any_with_a_binary_value_is_legacy_although_it_is_no_utf8() {
         let any = Any { type_url: "t".to_owned(), value: vec![0xff, 0xfe], ..Any::default() };
         let dialect = Dialect::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
-        assert_eq!(dialect.options().unwrap(), Some(&any));
+        assert_eq!(dialect.options(), Some(&any));
     }
 
     #[test]
     fn parameters_are_told_by_id_and_namespace() {
         let own = params("abc").write_to_bytes().unwrap();
-        let dialect = Dialect::of(&own, &flags()).unwrap();
-        let err = dialect.options().unwrap_err();
-        assert!(err.to_string().starts_with("containerd v2.3.0 uses"), "{err}");
+        assert!(matches!(Dialect::of(&own, &flags()), Ok(Dialect::Params(_))));
         let foreign = params("other").write_to_bytes().unwrap();
         assert!(matches!(Dialect::of(&foreign, &flags()), Err(Error::ForeignParams)));
         assert!(matches!(Dialect::of(b"\xff\xff", &flags()), Err(Error::Decode { .. })));
+    }
+
+    #[test]
+    fn parameters_carry_everything_and_get_a_message_back() {
+        let any = |url: &str| Any { type_url: url.to_owned(), ..Any::default() };
+        let extension =
+            |url| Extension { value: MessageField::some(any(url)), ..Extension::default() };
+        let sent = BootstrapParams {
+            log_level: EnumOrUnknown::from_i32(-4),
+            containerd_ttrpc_address: "/run/t".to_owned(),
+            containerd_grpc_address: "/run/g".to_owned(),
+            socket_dir: Some("/run/sockets".to_owned()),
+            extensions: vec![extension("other"), extension("x/containerd.runc.v1.Options")],
+            ..params("abc")
+        };
+        let dialect = Dialect::of(&sent.write_to_bytes().unwrap(), &flags()).unwrap();
+        assert_eq!(dialect.options(), Some(&any("x/containerd.runc.v1.Options")));
+        assert_eq!(dialect.ttrpc_address(), Some("/run/t"));
+        assert_eq!(dialect.grpc_address(), Some("/run/g"));
+        assert_eq!(dialect.socket_dir(), Some(Path::new("/run/sockets")));
+        assert!(dialect.debug() && !dialect.reads_address_file());
+        // version 3, address "unix:///x", protocol "ttrpc", as bytes on the wire.
+        let reply = dialect.reply("unix:///x").unwrap();
+        assert_eq!(reply, b"\x08\x03\x12\x09unix:///x\x1a\x05ttrpc");
+    }
+
+    #[test]
+    fn parameters_may_say_nothing() {
+        let own = params("abc").write_to_bytes().unwrap();
+        let dialect = Dialect::of(&own, &flags()).unwrap();
+        assert_eq!((dialect.options(), dialect.ttrpc_address()), (None, None));
+        assert_eq!((dialect.socket_dir(), dialect.debug()), (None, false));
     }
 }

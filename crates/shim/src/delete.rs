@@ -107,9 +107,11 @@ fn remove_sockets(bundle: &Bundle, flags: &Flags) {
 
 fn sockets(bundle: &Bundle, flags: &Flags) -> Vec<PathBuf> {
     let group = group_of(bundle, &flags.id).unwrap_or_else(|_| flags.id.clone());
+    let dir = std::fs::read_link(bundle.socket_dir()).ok();
+    let dir = dir.as_deref();
     let computed = [
-        socket::address(&flags.address, &flags.namespace, &group),
-        socket::debug_address(&flags.address, &flags.namespace, &group),
+        socket::address(dir, &flags.address, &flags.namespace, &group),
+        socket::debug_address(dir, &flags.address, &flags.namespace, &group),
     ];
     let written = std::fs::read_to_string(bundle.address()).ok();
     let addresses = written.into_iter().chain(computed);

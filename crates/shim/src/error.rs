@@ -42,15 +42,6 @@ pub enum Error {
         /// What protobuf says.
         source: protobuf::Error,
     },
-    /// containerd 2.3 or later: its bootstrap messages are not answered yet.
-    #[error(
-        "containerd {version} uses the bootstrap protocol of containerd 2.3, \
-         which is not supported yet"
-    )]
-    BootstrapProtocol {
-        /// The version the daemon gives itself.
-        version: String,
-    },
     /// Bootstrap parameters of another shim.
     #[error("bootstrap parameters do not match command-line arguments")]
     ForeignParams,
@@ -86,6 +77,12 @@ pub enum Error {
     System {
         /// What was tried.
         action: &'static str,
+        /// The error of the call.
+        source: io::Error,
+    },
+    /// The link to the directory of the sockets could not be made.
+    #[error("failed to write socket-dir")]
+    SocketDir {
         /// The error of the call.
         source: io::Error,
     },

@@ -14,6 +14,20 @@ use wedge_oci::Options;
 
 use crate::error::Error;
 
+/// The types of options this shim understands, without what may stand before them.
+const RUNC: &str = "containerd.runc.v1.Options";
+const GENERIC: &str = "runtimeoptions.v1.Options";
+
+/// Whether a type URL is one of runtime options. containerd's typeurl writes bare names,
+/// `Any::pack` puts a host before them.
+pub(crate) fn is_options(type_url: &str) -> bool {
+    matches!(name(type_url), RUNC | GENERIC)
+}
+
+fn name(type_url: &str) -> &str {
+    type_url.rsplit('/').next().unwrap_or_default()
+}
+
 /// Decodes what `Create`, `start` or `-info` was given. No options are default options.
 ///
 /// # Errors
@@ -22,10 +36,9 @@ pub(crate) fn decode(any: Option<&Any>) -> Result<Options, Error> {
     let Some(any) = any else {
         return Ok(Options::default());
     };
-    // containerd's typeurl writes bare names, `Any::pack` puts a host before them.
-    match any.type_url.rsplit('/').next().unwrap_or_default() {
-        "containerd.runc.v1.Options" => runc_options(&any.value),
-        "runtimeoptions.v1.Options" => generic_options(&any.value),
+    match name(&any.type_url) {
+        RUNC => runc_options(&any.value),
+        GENERIC => generic_options(&any.value),
         "" if any.value.is_empty() => Ok(Options::default()),
         _ => Err(Error::OptionsType { type_url: any.type_url.clone() }),
     }

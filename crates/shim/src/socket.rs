@@ -26,14 +26,32 @@ use crate::error::Error;
 pub(crate) const PATH_LIMIT: usize = 106;
 
 /// The socket address of a shim, which containerd's tests compute as well: `group` is the task id
-/// or what the grouping annotation says.
-pub(crate) fn address(containerd: &str, namespace: &str, group: &str) -> String {
-    address_of(&join(&[containerd, namespace, group]))
+/// or what the grouping annotation says; `dir` is where a daemon since 2.3 wants the socket.
+pub(crate) fn address(
+    dir: Option<&Path>,
+    containerd: &str,
+    namespace: &str,
+    group: &str,
+) -> String {
+    address_in(dir, &[containerd, namespace, group])
 }
 
 /// The address of the socket on which containerd's own shim, when debugging, offers profiles.
-pub(crate) fn debug_address(containerd: &str, namespace: &str, group: &str) -> String {
-    address_of(&join(&[containerd, namespace, group, "debug"]))
+pub(crate) fn debug_address(
+    dir: Option<&Path>,
+    containerd: &str,
+    namespace: &str,
+    group: &str,
+) -> String {
+    address_in(dir, &[containerd, namespace, group, "debug"])
+}
+
+fn address_in(dir: Option<&Path>, parts: &[&str]) -> String {
+    let address = address_of(&join(parts));
+    match (dir, address.rsplit_once('/')) {
+        (Some(dir), Some((_, hash))) => format!("unix://{}", dir.join(hash).display()),
+        (Some(_), None) | (None, _) => address,
+    }
 }
 
 /// The path in an address: with or without `unix://`.

@@ -34,25 +34,44 @@ pub fn start(program: &Program, flags: &Flags) -> Result<(), Error> {
     confine::ignore_termination()?;
     confine::become_subreaper()?;
     let dialect = Dialect::of(&read_stdin()?, flags)?;
-    let options = options::decode(dialect.options()?).map_err(|source| Error::Options {
+    let options = options::decode(dialect.options()).map_err(|source| Error::Options {
         action: "failed to fetch runc options",
         source: Box::new(source),
     })?;
     let bundle = current_bundle()?;
     let group = group_of(&bundle, &flags.id)?;
-    let address = socket::address(&flags.address, &flags.namespace, &group);
-    match socket::take(socket::path_of(&address))? {
-        Bound::Live => write_address(&bundle, &address)?,
-        Bound::Fresh(socket) => {
-            let started = Started::spawn(program, flags, socket)?;
-            confine(&options, started.child.id())?;
+    if let Some(dir) = dialect.socket_dir() {
+        link_socket_dir(&bundle, dir)?;
+    }
+    let containerd = dialect.grpc_address().unwrap_or(&flags.address);
+    let address = socket::address(dialect.socket_dir(), containerd, &flags.namespace, &group);
+    let announce = || {
+        if dialect.reads_address_file() {
             write_address(&bundle, &address)?;
-            print(&dialect.reply(&address)?)?;
+        }
+        print(&dialect.reply(&address)?)
+    };
+    match socket::take(socket::path_of(&address))? {
+        Bound::Live => announce(),
+        Bound::Fresh(socket) => {
+            let started = Started::spawn(program, flags, &dialect, socket)?;
+            confine(&options, started.child.id())?;
+            announce()?;
             started.keep();
-            return Ok(());
+            Ok(())
         }
     }
-    print(&dialect.reply(&address)?)
+}
+
+/// Tells the server and a later `delete` where the sockets are: the symbolic link `s`.
+fn link_socket_dir(bundle: &Bundle, dir: &Path) -> Result<(), Error> {
+    let link = bundle.socket_dir();
+    let removed = match fs::remove_file(&link) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    let made = removed.and_then(|()| std::os::unix::fs::symlink(dir, &link));
+    made.map_err(|source| Error::SocketDir { source })
 }
 
 /// The bundle containerd starts every action in.
@@ -80,9 +99,14 @@ struct Started {
 }
 
 impl Started {
-    fn spawn(program: &Program, flags: &Flags, socket: Socket) -> Result<Started, Error> {
+    fn spawn(
+        program: &Program,
+        flags: &Flags,
+        dialect: &Dialect,
+        socket: Socket,
+    ) -> Result<Started, Error> {
         let (listener, file) = socket.into_parts();
-        match spawn(program, flags, listener.into()) {
+        match spawn(program, flags, dialect, listener.into()) {
             Ok(child) => Ok(Started { child, socket: Some(file) }),
             Err(err) => {
                 remove(&file);
@@ -114,19 +138,25 @@ fn remove(file: &SocketFile) {
 }
 
 /// Starts this very binary under the same name as the server, listening on descriptor 3.
-fn spawn(program: &Program, flags: &Flags, listener: OwnedFd) -> Result<Child, Error> {
+fn spawn(
+    program: &Program,
+    flags: &Flags,
+    dialect: &Dialect,
+    listener: OwnedFd,
+) -> Result<Child, Error> {
     let system = |action| move |source| Error::System { action, source };
     let binary = env::current_exe().map_err(system("find the shim's own binary"))?;
     let mut command = Command::new(binary);
     command
         .arg0(program.argv0())
         .args(["-namespace", &flags.namespace, "-id", &flags.id, "-address", &flags.address])
-        .args(flags.debug.then_some("-debug"))
+        .args((flags.debug || dialect.debug()).then_some("-debug"))
+        .envs(dialect.ttrpc_address().map(|address| ("TTRPC_ADDRESS", address)))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // TTRPC_ADDRESS, PATH and the like reach the server with the environment.
+    // PATH and the like, and from older daemons TTRPC_ADDRESS, come with the environment.
     wedge_sys::prepare_child(&mut command, false);
     wedge_sys::pass_fd(&mut command, listener, serve::LISTENER)
         .map_err(system("pass the socket to the shim"))?;

@@ -18,14 +18,17 @@ fn addresses_are_those_containerd_computes() {
         "unix:///run/containerd/s/cfa94b04d543b3f64f78eff8125c7a7cd0903173f673d87367be72ff09fc92c2";
     let debug =
         "unix:///run/containerd/s/233bc0c87750407ab8f9bd8012ac573b04eeacb3bf018334d7eb61474f49533d";
-    assert_eq!(address(CONTAINERD, "default", "test"), main);
-    assert_eq!(debug_address(CONTAINERD, "default", "test"), debug);
+    assert_eq!(address(None, CONTAINERD, "default", "test"), main);
+    assert_eq!(debug_address(None, CONTAINERD, "default", "test"), debug);
+    let dir = Some(Path::new("/tmp/sockets/"));
+    let there = main.replace("/run/containerd/s/", "/tmp/sockets/");
+    assert_eq!(address(dir, CONTAINERD, "default", "test"), there);
     for unclean in [
         "/run//containerd/containerd.sock/",
         "/run/./containerd/x/../containerd.sock",
         "/../run/containerd/containerd.sock",
     ] {
-        assert_eq!(address(unclean, "default", "test"), main, "{unclean}");
+        assert_eq!(address(None, unclean, "default", "test"), main, "{unclean}");
     }
 }
 
