@@ -90,6 +90,16 @@ impl Bundle {
         self.dir.join("address")
     }
 
+    /// CRIU's working directory for a checkpoint that names none.
+    pub fn criu_work(&self) -> PathBuf {
+        self.work().join("criu-work")
+    }
+
+    /// CRIU's log of a checkpoint that failed.
+    pub fn criu_log(&self) -> PathBuf {
+        self.dir.join("criu-dump.log")
+    }
+
     /// The symbolic link to the directory of the shim's sockets, when the daemon chose one.
     pub fn socket_dir(&self) -> PathBuf {
         self.dir.join("s")

@@ -48,6 +48,14 @@ pub enum Error {
         /// Exit status and output of the runtime.
         message: String,
     },
+    /// The container could not be saved.
+    #[error("{message} path= {}", log.display())]
+    Checkpoint {
+        /// The first line of the runtime's own words.
+        message: String,
+        /// The copy of CRIU's log.
+        log: PathBuf,
+    },
     /// The runtime left no usable pid file.
     #[error("failed to retrieve OCI runtime {process} pid: {cause}")]
     Pid {
@@ -197,6 +205,7 @@ impl Error {
             Error::Runtime { .. }
             | Error::Kill { .. }
             | Error::Pids { .. }
+            | Error::Checkpoint { .. }
             | Error::Pid { .. }
             | Error::Number { .. }
             | Error::Path { .. }

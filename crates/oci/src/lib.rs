@@ -9,6 +9,7 @@
 
 mod bundle;
 mod call;
+mod checkpoint;
 mod console;
 mod error;
 mod options;
@@ -21,6 +22,7 @@ mod temporary;
 
 pub use bundle::Bundle;
 pub use call::ChildIo;
+pub use checkpoint::Checkpoint;
 pub use console::ConsoleSocket;
 pub use error::{Error, ErrorKind, Result};
 pub use options::Options;

@@ -43,6 +43,7 @@ pub struct Runtime {
     systemd_cgroup: bool,
     no_pivot_root: bool,
     no_new_keyring: bool,
+    criu_work_path: PathBuf,
 }
 
 impl Runtime {
@@ -63,6 +64,27 @@ impl Runtime {
             systemd_cgroup: options.systemd_cgroup,
             no_pivot_root: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
+            criu_work_path: PathBuf::from(&options.criu_work_path),
+        }
+    }
+
+    pub(crate) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn no_pivot_root(&self) -> bool {
+        self.no_pivot_root
+    }
+
+    /// Where CRIU works when a container is restored: the option, or the bundle's `work`.
+    pub(crate) fn criu_work_path(&self) -> PathBuf {
+        match self.criu_work_path.as_os_str().is_empty() {
+            true => self.bundle.work(),
+            false => self.criu_work_path.clone(),
         }
     }
 
@@ -224,7 +246,7 @@ impl Runtime {
     }
 
     /// Runs a subcommand with a log of its own.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         args: Vec<OsString>,
         limits: Limits,
@@ -256,14 +278,14 @@ fn or<'a>(text: &'a str, default: &'a str) -> &'a str {
     if text.is_empty() { default } else { text }
 }
 
-fn console_args(console: Option<&ConsoleSocket>) -> impl Iterator<Item = OsString> {
+pub(crate) fn console_args(console: Option<&ConsoleSocket>) -> impl Iterator<Item = OsString> {
     let words = console.map(|socket| ["--console-socket".into(), socket.path().into()]);
     words.into_iter().flatten()
 }
 
 /// With a terminal the runtime's own streams are free for its messages. Otherwise the container
 /// inherits them, even when they are all /dev/null: a pipe of ours would break under it.
-fn streams(io: ChildIo, console: Option<&ConsoleSocket>) -> Streams {
+pub(crate) fn streams(io: ChildIo, console: Option<&ConsoleSocket>) -> Streams {
     if console.is_some() { Streams::Captured } else { Streams::Container(io) }
 }
 

@@ -9,14 +9,15 @@ use std::path::Path;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim::oci;
-use protobuf::{CodedInputStream, Message};
-use wedge_oci::Options;
+use protobuf::{CodedInputStream, Message, UnknownValueRef};
+use wedge_oci::{Checkpoint, Options};
 
 use crate::error::Error;
 
 /// The types of options this shim understands, without what may stand before them.
 const RUNC: &str = "containerd.runc.v1.Options";
 const GENERIC: &str = "runtimeoptions.v1.Options";
+const CHECKPOINT: &str = "containerd.runc.v1.CheckpointOptions";
 
 /// Whether a type URL is one of runtime options. containerd's typeurl writes bare names,
 /// `Any::pack` puts a host before them.
@@ -61,6 +62,45 @@ fn runc_options(value: &[u8]) -> Result<Options, Error> {
         task_api_address: sent.task_api_address,
         task_api_version: sent.task_api_version,
     })
+}
+
+/// Decodes what `Checkpoint` was given: the directory for the images, and maybe options, of which
+/// `image_path` and `cgroups_mode` mean nothing here, as in Go.
+///
+/// # Errors
+/// When the options are of another type or do not decode.
+pub(crate) fn decode_checkpoint(path: String, any: Option<&Any>) -> Result<Checkpoint, Error> {
+    let sent = match any {
+        None => oci::CheckpointOptions::default(),
+        Some(any) if name(&any.type_url) == CHECKPOINT || any.value.is_empty() => {
+            oci::CheckpointOptions::parse_from_bytes(&any.value)
+                .map_err(|source| Error::Decode { what: CHECKPOINT, source })?
+        }
+        Some(any) => return Err(Error::OptionsType { type_url: any.type_url.clone() }),
+    };
+    let parent_path = parent_path(&sent)?.into();
+    Ok(Checkpoint {
+        image_path: path.into(),
+        work_path: sent.work_path.into(),
+        parent_path,
+        exit: sent.exit,
+        open_tcp: sent.open_tcp,
+        external_unix_sockets: sent.external_unix_sockets,
+        terminal: sent.terminal,
+        file_locks: sent.file_locks,
+        empty_namespaces: sent.empty_namespaces,
+    })
+}
+
+/// Field 10, newer than the message of containerd-shim-protos.
+fn parent_path(sent: &oci::CheckpointOptions) -> Result<String, Error> {
+    const PARENT_PATH: u32 = 10;
+    match sent.special_fields.unknown_fields().get(PARENT_PATH) {
+        Some(UnknownValueRef::LengthDelimited(path)) => {
+            String::from_utf8(path.to_vec()).map_err(|_| Error::OptionsText)
+        }
+        Some(_) | None => Ok(String::new()),
+    }
 }
 
 /// containerd sends either a path or a body; a path wins, as in other shims.
@@ -161,6 +201,18 @@ mod tests {
             assert_eq!(decode(Some(&any(type_url, value))).unwrap(), expected, "{type_url}");
         }
         assert_eq!(decode(None).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn a_checkpoint_needs_no_options() {
+        let plain = decode_checkpoint("/i".to_owned(), None).unwrap();
+        assert_eq!(plain, Checkpoint { image_path: "/i".into(), ..Checkpoint::default() });
+        let sent = oci::CheckpointOptions { exit: true, open_tcp: true, ..Default::default() };
+        let bytes = [sent.write_to_bytes().unwrap(), field(10, b"../p")].concat();
+        let decoded = decode_checkpoint("/i".to_owned(), Some(&any(CHECKPOINT, bytes))).unwrap();
+        let parent_path = "../p".into();
+        assert_eq!(decoded, Checkpoint { exit: true, open_tcp: true, parent_path, ..plain });
+        assert!(decode_checkpoint("/i".to_owned(), Some(&any(RUNC, runc()))).is_err());
     }
 
     #[test]

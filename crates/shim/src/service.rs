@@ -173,8 +173,11 @@ async fn stats(_: Arc<Sandbox>, _: api::StatsRequest) -> Reply<api::StatsRespons
     Err(status::not_supported("stats"))
 }
 
-async fn checkpoint(_: Arc<Sandbox>, _: api::CheckpointTaskRequest) -> Reply<Nothing> {
-    Err(status::not_supported("checkpoint"))
+async fn checkpoint(s: Arc<Sandbox>, r: api::CheckpointTaskRequest) -> Reply<Nothing> {
+    let checkpoint = options::decode_checkpoint(r.path, r.options.as_ref());
+    let checkpoint = checkpoint.map_err(|err| status::invalid(err.chain()))?;
+    s.checkpoint(&r.id, &checkpoint).await.map_err(status::of)?;
+    Ok(Nothing::new())
 }
 
 /// Never fails: an unknown id has pid 0.

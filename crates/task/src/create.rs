@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wedge_oci::{Bundle, Mount, Options, Runtime, Spec};
-use wedge_reaper::Reaper;
+use wedge_reaper::{Expectation, Reaper};
 use wedge_stdio::{Owner, Request};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSink};
-use crate::start::Spawning;
+use crate::lock;
+use crate::start::{Restore, Spawning};
 use crate::task::{Parts, Task};
 
 /// What Create asks for.
@@ -35,10 +36,6 @@ impl CreateRequest {
         if !self.bundle.is_absolute() {
             let text = format!("bundle path {:?} is not absolute", self.bundle);
             return Err(Error::InvalidArgument(text));
-        }
-        if !self.checkpoint.is_empty() {
-            let text = "restoring a container from a checkpoint is not supported by this version";
-            return Err(Error::Unimplemented(text.to_owned()));
         }
         Ok(())
     }
@@ -77,7 +74,7 @@ pub(crate) async fn create(
         rootfs_mounted: mounted,
         shared_pid_namespace,
     }));
-    match create_init(&task).await {
+    match make(&task, &request.checkpoint).await {
         Ok(pid) => {
             announce(&task, request, pid);
             Ok(task)
@@ -91,14 +88,31 @@ pub(crate) async fn create(
     }
 }
 
+/// The pid of the new init.
+async fn make(task: &Arc<Task>, checkpoint: &str) -> Result<u32> {
+    match checkpoint {
+        "" => create_init(task).await,
+        image_path => prepare_restore(task, image_path),
+    }
+}
+
+/// Start will make the container from its checkpoint; for now it has no process, and pid 0.
+fn prepare_restore(task: &Task, image_path: &str) -> Result<u32> {
+    let spawning = Spawning::new(task, &task.init)?;
+    task.init.lifecycle().checkpointed();
+    *lock(&task.restore) = Some(Restore { image_path: image_path.into(), spawning });
+    Ok(0)
+}
+
 async fn create_init(task: &Arc<Task>) -> Result<u32> {
     let mut spawning = Spawning::new(task, &task.init)?;
+    let expectation = task.reaper.expect();
     let io = spawning.child_io();
     let created = task.runtime.create(io, spawning.console.as_ref()).await;
     // A runtime that was killed for taking too long may have made the container.
     let exists = created.as_ref().err().is_none_or(wedge_oci::Error::is_timeout);
     let result = match created {
-        Ok(()) => connect_init(task, spawning).await,
+        Ok(()) => connect_init(task, spawning, expectation).await,
         Err(err) => Err(err.into()),
     };
     if result.is_err() {
@@ -110,9 +124,13 @@ async fn create_init(task: &Arc<Task>) -> Result<u32> {
     result
 }
 
-async fn connect_init(task: &Arc<Task>, spawning: Spawning) -> Result<u32> {
+async fn connect_init(
+    task: &Arc<Task>,
+    spawning: Spawning,
+    expectation: Expectation,
+) -> Result<u32> {
     let pid = task.runtime.init_pid().await?;
-    spawning.finish(task, &task.init, pid).await
+    spawning.finish(task, &task.init, expectation, pid).await
 }
 
 /// The event first, then an exit that was held meanwhile.

@@ -73,6 +73,11 @@ impl Task {
     /// Ends an init that was never started. Its output is only what the OCI runtime holds open, so
     /// there is nothing to drain; its exit is published like any other.
     async fn kill_created(&self) {
+        // Neither is there one before a restore.
+        if self.init.pid() == 0 {
+            lock(&self.restore).take();
+            return;
+        }
         if let Err(err) = self.init.signal(SIGKILL) {
             log::debug!(id = self.id.as_str(); "nothing to kill: {err}");
         }

@@ -113,6 +113,8 @@ impl fmt::Display for Phase {
 pub struct Lifecycle {
     kind: Kind,
     state: State,
+    /// Start makes the init from a checkpoint; until then there is no process.
+    checkpointed: bool,
     /// An exit was observed and handed out, and [`Lifecycle::stopped`] is still to come: init's
     /// exit may wait for running execs meanwhile.
     seen: bool,
@@ -121,12 +123,21 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// An init whose creation is under way; commit makes it created.
     pub fn creating() -> Lifecycle {
-        Lifecycle { kind: Kind::Init, state: State::Creating { early: None }, seen: false }
+        Lifecycle::new(Kind::Init, State::Creating { early: None })
     }
 
     /// An exec that was registered.
     pub fn added() -> Lifecycle {
-        Lifecycle { kind: Kind::Exec, state: State::Created, seen: false }
+        Lifecycle::new(Kind::Exec, State::Created)
+    }
+
+    fn new(kind: Kind, state: State) -> Lifecycle {
+        Lifecycle { kind, state, checkpointed: false, seen: false }
+    }
+
+    /// The init will be made from a checkpoint, by Start.
+    pub fn checkpointed(&mut self) {
+        self.checkpointed = true;
     }
 
     /// Begins Start, Delete, Pause or Resume; commit or abort must follow.
@@ -249,6 +260,9 @@ impl Lifecycle {
         let phase = self.phase();
         let state = |text: String| Err(Denied::State(text));
         match (op, phase) {
+            (Op::Exec, Phase::Created) if self.checkpointed => {
+                state("cannot exec in a created state".to_owned())
+            }
             (Op::Resize, _)
             | (Op::Kill, Phase::Created | Phase::Running | Phase::Paused | Phase::Stopped)
             | (Op::Start, Phase::Created)

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use wedge_oci::Checkpoint;
 use wedge_reaper::{Exit, Reaper};
 
 use crate::create::{self, CreateRequest};
@@ -179,6 +180,14 @@ impl Sandbox {
     /// As the Go shim.
     pub async fn resume(&self, id: &str) -> Result<()> {
         self.task(id)?.resume().await
+    }
+
+    /// Saves a container's processes as images.
+    ///
+    /// # Errors
+    /// As the Go shim.
+    pub async fn checkpoint(&self, id: &str, checkpoint: &Checkpoint) -> Result<()> {
+        self.task(id)?.checkpoint(checkpoint).await
     }
 
     /// The pid of a container's init, 0 when there is no such container.

@@ -7,6 +7,7 @@
 //! that starts while init dies (the exit gate refuses it or waits for it).
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use wedge_oci::{ChildIo, ConsoleSocket};
@@ -37,7 +38,11 @@ impl Task {
         Ok(pid)
     }
 
-    async fn start_init(&self) -> Result<u32> {
+    async fn start_init(self: &Arc<Self>) -> Result<u32> {
+        let restore = lock(&self.restore).take();
+        if let Some(restore) = restore {
+            return self.restore_init(restore).await;
+        }
         let pid = self.init.pid();
         // Before the init is released: it may run out of memory at once.
         lock(&self.oom).arm(&self.id, pid, &self.events);
@@ -45,12 +50,25 @@ impl Task {
         Ok(pid)
     }
 
+    /// The runtime's restore makes the init and runs it, so only now is there a cgroup to watch.
+    async fn restore_init(self: &Arc<Self>, restore: Restore) -> Result<u32> {
+        let Restore { image_path, mut spawning } = restore;
+        let expectation = self.reaper.expect();
+        let io = spawning.child_io();
+        self.runtime.restore(&image_path, io, spawning.console.as_ref()).await?;
+        let pid = self.runtime.init_pid().await?;
+        spawning.finish(self, &self.init, expectation, pid).await?;
+        lock(&self.oom).arm(&self.id, pid, &self.events);
+        Ok(pid)
+    }
+
     async fn start_exec(self: &Arc<Self>, process: &Arc<Process>) -> Result<u32> {
         let mut spawning = Spawning::new(self, process)?;
+        let expectation = self.reaper.expect();
         let io = spawning.child_io();
         self.runtime.exec(&process.id, &process.spec, io, spawning.console.as_ref()).await?;
         let pid = self.runtime.exec_pid(&process.id).await?;
-        spawning.finish(self, process, pid).await
+        spawning.finish(self, process, expectation, pid).await
     }
 
     fn announce(&self, process: &Process, pid: u32) {
@@ -114,17 +132,23 @@ impl Drop for Starting<'_> {
     }
 }
 
-/// What must exist before the OCI runtime makes a process: an open expectation, the streams, and
-/// for a terminal the console socket. The same for create and exec.
+/// An init that is to be made from a checkpoint: its streams are open since Create.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) image_path: PathBuf,
+    pub(crate) spawning: Spawning,
+}
+
+/// What must exist before the OCI runtime makes a process: the streams, and for a terminal the
+/// console socket. The same for create, exec and restore.
+#[derive(Debug)]
 pub(crate) struct Spawning {
-    expectation: Expectation,
     streams: Prepared,
     pub(crate) console: Option<ConsoleSocket>,
 }
 
 impl Spawning {
     pub(crate) fn new(task: &Task, process: &Process) -> Result<Spawning> {
-        let expectation = task.reaper.expect();
         let step = match process.kind {
             Kind::Init => "failed to create OCI runtime console socket",
             Kind::Exec => "failed to create runc console socket",
@@ -134,7 +158,7 @@ impl Spawning {
         let step = "failed to create init process I/O";
         let streams =
             process.stdio.prepare(task.owner).map_err(|source| Error::Stdio { step, source })?;
-        Ok(Spawning { expectation, streams, console })
+        Ok(Spawning { streams, console })
     }
 
     /// The ends for the runtime command.
@@ -149,10 +173,11 @@ impl Spawning {
         self,
         task: &Arc<Task>,
         process: &Arc<Process>,
+        expectation: Expectation,
         pid: u32,
     ) -> Result<u32> {
         let (exit, pidfd) =
-            self.expectation.claim(pid).map_err(|source| Error::Watch { pid, source })?;
+            expectation.claim(pid).map_err(|source| Error::Watch { pid, source })?;
         process.set_live(pid, pidfd, exit.clone());
         match connect(self.console, self.streams).await {
             Ok(streams) => {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use wedge_oci::{Bundle, Runtime};
+use wedge_oci::{Bundle, Checkpoint, Runtime};
 use wedge_reaper::Reaper;
 use wedge_stdio::{Owner, Request};
 
@@ -14,6 +14,7 @@ use crate::exit_gate::ExitGate;
 use crate::lifecycle::{Kind, Op, Status};
 use crate::oom::OomWatch;
 use crate::process::{Process, ProcessState};
+use crate::start::Restore;
 use crate::{id, lock};
 
 /// What Exec asks for.
@@ -46,6 +47,8 @@ pub(crate) struct Task {
     pub(crate) shared_pid_namespace: bool,
     pub(crate) exit_gate: Mutex<ExitGate>,
     pub(crate) oom: Mutex<OomWatch>,
+    /// The checkpoint that Start is to restore.
+    pub(crate) restore: Mutex<Option<Restore>>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
 }
 
@@ -76,6 +79,7 @@ impl Task {
             shared_pid_namespace: parts.shared_pid_namespace,
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
+            restore: Mutex::default(),
             execs: Mutex::default(),
         }
     }
@@ -182,6 +186,12 @@ impl Task {
         self.settle_freezer(result)?;
         self.events.send(Event::Resumed { container_id: self.id.clone() });
         Ok(())
+    }
+
+    /// Saves the container's processes.
+    pub(crate) async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.init.lifecycle().check(Op::Checkpoint)?;
+        Ok(self.runtime.checkpoint(checkpoint).await?)
     }
 
     fn settle_freezer(&self, result: Result<(), wedge_oci::Error>) -> Result<()> {

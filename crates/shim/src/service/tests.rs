@@ -39,7 +39,7 @@ const METHODS: [(&str, Code); 17] = [
     ("Pids", Code::NOT_FOUND),
     ("Pause", Code::NOT_FOUND),
     ("Resume", Code::NOT_FOUND),
-    ("Checkpoint", Code::UNIMPLEMENTED),
+    ("Checkpoint", Code::NOT_FOUND),
     ("Kill", Code::NOT_FOUND),
     ("Exec", Code::INVALID_ARGUMENT),
     ("ResizePty", Code::NOT_FOUND),

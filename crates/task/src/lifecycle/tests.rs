@@ -98,6 +98,16 @@ fn init_state_times_operation() {
     }
 }
 
+#[test]
+fn an_init_to_be_restored_takes_no_exec_yet() {
+    let mut init = Lifecycle::creating();
+    init.checkpointed();
+    assert_eq!(init.commit(), None);
+    assert_eq!(text(init.check(Op::Exec)), "cannot exec in a created state");
+    finish(&mut init, Op::Start);
+    assert_eq!(text(init.check(Op::Exec)), OK);
+}
+
 /// containerd's exec_state.go.
 #[test]
 fn exec_state_times_operation() {
