@@ -23,7 +23,7 @@ pub enum Error {
         pid: u32,
     },
     /// The process is in the root of the hierarchy, or above what this process can see of it.
-    #[error("process {pid} is in memory cgroup {path:?}, not in one of its own")]
+    #[error("process {pid} is in cgroup {path:?}, not in one of its own")]
     NotOwn {
         /// The process asked about.
         pid: u32,

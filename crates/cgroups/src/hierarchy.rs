@@ -35,8 +35,18 @@ pub(crate) fn unified() -> Mount {
     Mount { point: PathBuf::from(UNIFIED_MOUNTPOINT), root: PathBuf::from("/") }
 }
 
-/// The v1 mount of the memory controller.
-pub(crate) fn legacy_memory() -> Option<Mount> {
-    let (point, root) = V1::new().get_mount_point(Controllers::Mem)?;
-    Some(Mount { point, root })
+/// The v1 mounts of this machine, read once.
+#[derive(Debug)]
+pub(crate) struct Legacy(V1);
+
+impl Legacy {
+    pub(crate) fn find() -> Legacy {
+        Legacy(V1::new())
+    }
+
+    /// Where `controller` is mounted.
+    pub(crate) fn mount(&self, controller: Controllers) -> Option<Mount> {
+        let (point, root) = self.0.get_mount_point(controller)?;
+        Some(Mount { point, root })
+    }
 }

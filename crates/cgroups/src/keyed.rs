@@ -27,10 +27,55 @@ pub(crate) fn value(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// Every "name value" of `text`, in order; a line of another form is passed over.
+pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let pair = (words.next()?, number(words.next()?)?);
+        words.next().is_none().then_some(pair)
+    })
+}
+
+/// A counter or limit. A negative one is 0, as in containerd's cgroups library. `None` when it is
+/// no number, or too large for one.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    match text.strip_prefix('-') {
+        Some("") => None,
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(0),
+        None => text.parse().ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn numbers_are_read_as_containerd_does() {
+        let table = [
+            ("0\n", Some(0)),
+            (" 12 ", Some(12)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("-1", Some(0)),
+            ("-99999999999999999999", Some(0)),
+            ("-", None),
+            ("max", None),
+            ("1.5", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(number(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_another_form_are_passed_over() {
+        let text = "a 1\n\nb\nc 2 3\nd x\n e  4\ng -5\n";
+        assert_eq!(pairs(text).collect::<Vec<_>>(), [("a", 1), ("e", 4), ("g", 0)]);
+    }
 
     #[test]
     fn a_value_is_found_by_its_whole_name() {
@@ -49,6 +94,8 @@ mod tests {
         #[test]
         fn any_text_is_survived(text in ".{0,200}", name in "[a-z_]{0,10}") {
             value(&text, &name);
+            pairs(&text).count();
+            number(&text);
         }
 
         #[test]

@@ -3,16 +3,20 @@
 //!
 //! That is the OCI runtime's part. What is here reads small files of procfs and cgroupfs, which
 //! the kernel answers from memory, so the functions are synchronous. The decision what comes from
-//! cgroups-rs and what does not is in `docs/adr/0005-oom-monitor.md`.
+//! cgroups-rs and what does not is in `docs/adr/0005-oom-monitor.md` and `docs/adr/0008-stats.md`.
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod error;
 mod hierarchy;
 mod keyed;
 mod oom;
 mod path;
+pub mod stats;
 
+pub use cgroup::Cgroup;
 pub use error::{Error, ErrorKind};
 pub use hierarchy::{Mode, mode};
 pub use oom::OomMonitor;
 pub use path::memory_cgroup;
+pub use stats::Stats;

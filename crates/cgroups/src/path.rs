@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a process to the directory of its memory cgroup.
+//! From a process to the directories of its cgroups.
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use cgroups_rs::fs::Controllers;
 use cgroups_rs::fs::cgroup::get_cgroups_relative_paths_by_pid;
 
 use crate::error::{Error, is_gone};
-use crate::hierarchy::{Mode, Mount, legacy_memory, mode, unified};
+use crate::hierarchy::{Legacy, Mode, Mount, mode, unified};
 
 /// What the kernel appends in `/proc/<pid>/cgroup` when the cgroup was removed (cgroups(7)).
 const DELETED: &str = " (deleted)";
@@ -22,21 +24,53 @@ const DELETED: &str = " (deleted)";
 pub fn memory_cgroup(pid: u32) -> Result<PathBuf, Error> {
     let (controller, mount) = match mode() {
         Mode::Unified => ("", Some(unified())),
-        Mode::Legacy => ("memory", legacy_memory()),
+        Mode::Legacy => ("memory", Legacy::find().mount(Controllers::Mem)),
     };
     let mount = mount.ok_or(Error::NoMemoryController { pid })?;
-    let paths = get_cgroups_relative_paths_by_pid(pid).map_err(|source| {
-        let cause = source.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        match cause {
-            Some(err) if is_gone(err) => Error::Gone { pid },
-            _ => Error::Membership { pid, source },
-        }
-    })?;
-    let path = paths.get(controller).ok_or(Error::NoMemoryController { pid })?;
-    if path.ends_with(DELETED) {
-        return Err(Error::Gone { pid });
+    let directory = Membership::of(pid)?.directory(controller, &mount)?;
+    directory.ok_or(Error::NoMemoryController { pid })
+}
+
+/// The cgroups of a process, by controller as in `/proc/<pid>/cgroup`; the unified one is "".
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) pid: u32,
+    paths: HashMap<String, String>,
+}
+
+impl Membership {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the process does not exist.
+    pub(crate) fn of(pid: u32) -> Result<Membership, Error> {
+        let paths = get_cgroups_relative_paths_by_pid(pid).map_err(|source| {
+            let cause = source.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+            match cause {
+                Some(err) if is_gone(err) => Error::Gone { pid },
+                _ => Error::Membership { pid, source },
+            }
+        })?;
+        Ok(Membership { pid, paths })
     }
-    directory(&mount, Path::new(path)).ok_or_else(|| Error::NotOwn { pid, path: path.clone() })
+
+    /// The directory of its cgroup in the hierarchy of `controller`, which is mounted at `mount`.
+    /// `None` when the kernel does not know the controller.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when that cgroup was removed, [`Error::NotOwn`] when it is the root.
+    pub(crate) fn directory(
+        &self,
+        controller: &str,
+        mount: &Mount,
+    ) -> Result<Option<PathBuf>, Error> {
+        let Some(path) = self.paths.get(controller) else { return Ok(None) };
+        if path.ends_with(DELETED) {
+            return Err(Error::Gone { pid: self.pid });
+        }
+        let found = directory(mount, Path::new(path));
+        found.map(Some).ok_or_else(|| Error::NotOwn { pid: self.pid, path: path.clone() })
+    }
 }
 
 /// Where the cgroup `path` (as in `/proc/<pid>/cgroup`) is below `mount`. `None` for the root, and

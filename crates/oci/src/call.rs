@@ -65,6 +65,8 @@ pub(crate) struct Call<'a> {
     pub(crate) systemd_cgroup: bool,
     /// The subcommand and its arguments.
     pub(crate) args: Vec<OsString>,
+    /// What it reads when its streams are captured; nothing: /dev/null.
+    pub(crate) input: Option<&'a [u8]>,
     /// Bounds of its time and its captured output.
     pub(crate) limits: Limits,
 }
@@ -75,19 +77,21 @@ impl Call<'_> {
         let output = match self.output(reaper, streams).await {
             Ok(output) if output.status.success() => return Ok(output.output),
             Ok(output) => output,
-            Err((ended, timed_out)) => {
-                return Err(Said { timed_out, ..self.said(ended, &[]) });
+            Err((ended, cut_short)) => {
+                return Err(Said { cut_short, ..self.said(ended, &[]) });
             }
         };
         let ended = format!("{} did not terminate successfully: {}", self.binary, output.status);
-        Err(self.said(ended, &output.output))
+        // 128 + signal; no runtime exits with such a code by itself.
+        let cut_short = (129..=192).contains(&output.status.code());
+        Err(Said { cut_short, ..self.said(ended, &output.output) })
     }
 
     /// What it left, or why it did not run to its end and whether for want of time.
     async fn output(&self, reaper: &Reaper, streams: Streams) -> Result<Output, (String, bool)> {
         let mut command = self.command().map_err(|text| (text, false))?;
         let output = match streams {
-            Streams::Captured => reaper.capture(command, None, self.limits).await,
+            Streams::Captured => reaper.capture(command, self.input, self.limits).await,
             Streams::Container(io) => {
                 command.stdin(stream(io.stdin));
                 command.stdout(stream(io.stdout));
@@ -99,18 +103,13 @@ impl Call<'_> {
     }
 
     fn command(&self) -> Result<Command, String> {
-        let program = look_up(self.binary, env::var_os("PATH").as_deref())?;
-        let mut command = Command::new(program);
-        command.arg0(self.binary);
+        let mut command = program(self.binary)?;
         command.arg("--root").arg(self.root);
         command.arg("--log").arg(self.log).args(["--log-format", "json"]);
         if self.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
         command.args(&self.args);
-        for name in NOT_INHERITED {
-            command.env_remove(name);
-        }
         Ok(command)
     }
 
@@ -126,7 +125,7 @@ impl Call<'_> {
                 Logged::Unreadable(format!("open {}: {}", self.log.display(), go_text(&err)))
             }
         };
-        Said { ended, printed, logged, timed_out: false }
+        Said { ended, printed, logged, cut_short: false }
     }
 
     fn is_silent(&self, err: &io::Error) -> bool {
@@ -138,8 +137,18 @@ fn stream(fd: Option<OwnedFd>) -> Stdio {
     fd.map_or_else(Stdio::null, Stdio::from)
 }
 
+/// The command `name`, looked for in our `PATH`; a failure is in Go's words.
+pub(crate) fn program(name: &str) -> Result<Command, String> {
+    let mut command = Command::new(look_up(name, env::var_os("PATH").as_deref())?);
+    command.arg0(name);
+    for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
 /// The error of a command that did not run to its end, in Go's words where Go has any.
-fn command_text(err: &CommandError) -> String {
+pub(crate) fn command_text(err: &CommandError) -> String {
     match err {
         CommandError::Spawn { program, source } => {
             format!("fork/exec {program}: {}", go_text(source))
@@ -199,6 +208,7 @@ mod tests {
             missing_log: MissingLog::Silent,
             systemd_cgroup: false,
             args: vec!["start".into()],
+            input: None,
             limits: Limits::default(),
         };
         let command = call.command().unwrap();

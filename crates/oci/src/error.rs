@@ -27,8 +27,8 @@ pub enum Error {
         operation: &'static str,
         /// The runtime's own words.
         message: String,
-        /// It did not end in time and was killed, so nobody knows how far it got.
-        timed_out: bool,
+        /// A signal ended it, ours when it took too long, so nobody knows how far it got.
+        cut_short: bool,
     },
     /// The process to be killed has ended.
     #[error("process already finished: not found")]
@@ -45,6 +45,12 @@ pub enum Error {
     /// The runtime could not list the processes.
     #[error("{message}")]
     Pids {
+        /// Exit status and output of the runtime.
+        message: String,
+    },
+    /// The runtime could not change the limits.
+    #[error("{message}")]
+    Update {
         /// Exit status and output of the runtime.
         message: String,
     },
@@ -102,6 +108,12 @@ pub enum Error {
         /// Where and why.
         cause: serde_json::Error,
     },
+    /// The resources of an update are not a JSON object.
+    #[error("failed to parse the resources: {cause}")]
+    Resources {
+        /// Where and why.
+        cause: serde_json::Error,
+    },
     /// The runtime options of a client are not TOML.
     #[error("failed to parse runtime options: {}", cause.message())]
     Toml {
@@ -146,11 +158,32 @@ pub enum Error {
     /// More options than mount(2) takes.
     #[error("failed to mount rootfs component: mount options is too long")]
     MountOptionsTooLong,
-    /// A mount this shim cannot make.
-    #[error("failed to mount rootfs component: {what} is not supported yet")]
-    UnsupportedMount {
-        /// The kind of mount or option.
-        what: String,
+    /// A step before or after the mount itself failed.
+    #[error("failed to mount rootfs component: {step}: {}", go_text(cause))]
+    MountStep {
+        /// Which one, and on what.
+        step: String,
+        /// The errno.
+        cause: io::Error,
+    },
+    /// The map of a mount's ids makes no sense.
+    #[error("failed to mount rootfs component: {problem}")]
+    IdMap {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Every loop device that was free was taken by somebody else.
+    #[error("failed to mount rootfs component: timeout creating new loopback device")]
+    NoLoopDevice,
+    /// The helper that mounts a FUSE file system failed.
+    #[error("failed to mount rootfs component: mount helper {command} failed: {output:?}: {cause}")]
+    MountHelper {
+        /// Its name and arguments.
+        command: String,
+        /// What it printed.
+        output: String,
+        /// How it ended.
+        cause: String,
     },
     /// A mount of the rootfs stayed.
     #[error("failed to unmount target {}: {}", target.display(), go_text(cause))]
@@ -187,8 +220,6 @@ pub enum ErrorKind {
     NotFound,
     /// The client asked for nonsense.
     InvalidArgument,
-    /// The client asked for something that is not there yet.
-    Unimplemented,
     /// Everything else.
     Unknown,
 }
@@ -198,13 +229,14 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NotRunning | Error::NoSuchContainer => ErrorKind::NotFound,
-            Error::Process { .. } | Error::Toml { .. } | Error::Option { .. } => {
-                ErrorKind::InvalidArgument
-            }
-            Error::UnsupportedMount { .. } => ErrorKind::Unimplemented,
+            Error::Process { .. }
+            | Error::Resources { .. }
+            | Error::Toml { .. }
+            | Error::Option { .. } => ErrorKind::InvalidArgument,
             Error::Runtime { .. }
             | Error::Kill { .. }
             | Error::Pids { .. }
+            | Error::Update { .. }
             | Error::Checkpoint { .. }
             | Error::Pid { .. }
             | Error::Number { .. }
@@ -214,6 +246,10 @@ impl Error {
             | Error::Mount { .. }
             | Error::InternalMountOption { .. }
             | Error::MountOptionsTooLong
+            | Error::MountStep { .. }
+            | Error::IdMap { .. }
+            | Error::NoLoopDevice
+            | Error::MountHelper { .. }
             | Error::Unmount { .. }
             | Error::Console { .. }
             | Error::ConsoleTimeout { .. }
@@ -221,9 +257,9 @@ impl Error {
         }
     }
 
-    /// Whether the runtime was killed for taking too long: it may have done what it was asked.
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Error::Runtime { timed_out: true, .. })
+    /// Whether a signal ended the runtime: it may have done what it was asked.
+    pub fn is_cut_short(&self) -> bool {
+        matches!(self, Error::Runtime { cut_short: true, .. })
     }
 
     /// What a failed `kill` of container `id` means, from everything the runtime said
@@ -248,6 +284,12 @@ pub(crate) fn on_path(
     move |cause| Error::Path { operation, path, cause }
 }
 
+/// Makes [`Error::MountStep`], for `map_err`.
+pub(crate) fn on_step(step: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let step = step.into();
+    move |cause| Error::MountStep { step, cause }
+}
+
 /// Everything a failed command of the runtime said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Said {
@@ -257,8 +299,8 @@ pub(crate) struct Said {
     pub(crate) printed: String,
     /// What its log says.
     pub(crate) logged: Logged,
-    /// It did not end in time and was killed.
-    pub(crate) timed_out: bool,
+    /// A signal ended it.
+    pub(crate) cut_short: bool,
 }
 
 /// What the log of a failed command says.
@@ -292,7 +334,7 @@ impl Said {
                 format!("unable to retrieve OCI runtime error ({reason}): {}", self.raw())
             }
         };
-        Error::Runtime { operation, message, timed_out: self.timed_out }
+        Error::Runtime { operation, message, cut_short: self.cut_short }
     }
 
     /// Whether the runtime said that it does not know container `id`.

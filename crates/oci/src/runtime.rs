@@ -13,6 +13,7 @@ use crate::call::{Call, ChildIo, MissingLog, Streams};
 use crate::console::ConsoleSocket;
 use crate::error::{Error, Result, Said};
 use crate::options::Options;
+use crate::process::check_resources;
 use crate::temporary::{TemporaryFile, remove};
 
 /// Where runtimes keep their state when the client does not say.
@@ -198,6 +199,21 @@ impl Runtime {
         self.operate("OCI runtime resume failed", ["resume"]).await
     }
 
+    /// Changes the container's limits to `resources`, JSON of an OCI `LinuxResources`; what it does
+    /// not name stays.
+    ///
+    /// # Errors
+    /// [`Error::Resources`] when it is not a JSON object, [`Error::Update`] with the runtime's own
+    /// words.
+    pub async fn update(&self, resources: &[u8]) -> Result<()> {
+        check_resources(resources)?;
+        let args = vec!["update".into(), "--resources=-".into(), self.id.clone().into()];
+        let log = TemporaryFile::new(self.bundle.call_log(next_call()));
+        let call = Call { input: Some(resources), ..self.call(log.path(), args) };
+        let result = call.run(&self.reaper, Streams::Captured).await;
+        result.map(drop).map_err(|said| Error::Update { message: said.raw() })
+    }
+
     /// The pids of the container's processes, in the host's pid namespace; none when its cgroup
     /// is gone.
     ///
@@ -265,6 +281,7 @@ impl Runtime {
             missing_log: MissingLog::Silent,
             systemd_cgroup: self.systemd_cgroup,
             args,
+            input: None,
             limits: Limits::default(),
         }
     }
@@ -331,9 +348,11 @@ mod tests {
         sendable(runtime.create(ChildIo::default(), None));
         sendable(runtime.exec("e", b"", ChildIo::default(), None));
         sendable(runtime.pids());
-        sendable(crate::mount_rootfs(&[], Path::new("")));
-        sendable(crate::unmount_recursive(Path::new("")));
-        sendable(crate::unmount_last_resort(Path::new("")));
+        sendable(runtime.update(b""));
+        let (reaper, nowhere) = (Reaper::new(), Path::new(""));
+        sendable(crate::mount_rootfs(&reaper, &[], nowhere));
+        sendable(crate::unmount_recursive(&reaper, nowhere));
+        sendable(crate::unmount_last_resort(&reaper, nowhere));
         let _receive = |socket: ConsoleSocket| sendable(socket.receive());
     }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Running a short-lived command, an OCI runtime for instance, to completion.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -126,8 +128,8 @@ fn program_of(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// A small input fits a pipe's buffer; a large one goes through an unlinked file. Either way no
-/// task has to feed the command.
+/// A small input fits a pipe's buffer; a large one is put into an anonymous file, memfd_create(2).
+/// Either way no task has to feed the command.
 fn stdin_with(input: Option<&[u8]>) -> Result<Stdio, CommandError> {
     const FITS: usize = 32 << 10;
     let failed = |source| CommandError::Pipe { what: "the input", source };
@@ -135,12 +137,18 @@ fn stdin_with(input: Option<&[u8]>) -> Result<Stdio, CommandError> {
         return Ok(Stdio::null());
     };
     if input.len() > FITS {
-        let too_large = io::Error::new(io::ErrorKind::InvalidInput, "input larger than 32 KiB");
-        return Err(failed(too_large));
+        return Ok(Stdio::from(anonymous_file(input).map_err(failed)?));
     }
     let (reader, mut writer) = io::pipe().map_err(failed)?;
     writer.write_all(input).map_err(failed)?;
     Ok(Stdio::from(reader))
+}
+
+fn anonymous_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 async fn finish(

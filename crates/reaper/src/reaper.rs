@@ -85,7 +85,20 @@ impl Reaper {
     /// # Errors
     /// What fork or exec answered; nothing is left behind then.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        wedge_sys::prepare_child(command, true);
+        self.launch(command, true)
+    }
+
+    /// As [`Reaper::spawn`], but without a parent-death signal: for a child that has work to end
+    /// when this process is gone.
+    ///
+    /// # Errors
+    /// What fork or exec answered; nothing is left behind then.
+    pub fn spawn_surviving(&self, command: &mut Command) -> io::Result<Child> {
+        self.launch(command, false)
+    }
+
+    fn launch(&self, command: &mut Command, die_with_parent: bool) -> io::Result<Child> {
+        wedge_sys::prepare_child(command, die_with_parent);
         let (sender, exit) = watch::channel(None);
         let mut ledger = self.ledger();
         #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
@@ -98,6 +111,20 @@ impl Reaper {
             stderr: child.stderr.take(),
             exit: ExitWatch(exit),
         })
+    }
+
+    /// Starts a child that does nothing in a new user namespace, until it is killed, for somebody
+    /// who wants the namespace. As for [`Reaper::spawn`], its parent-death signal follows the
+    /// calling thread.
+    ///
+    /// # Errors
+    /// What clone(2) answered.
+    pub fn spawn_in_user_namespace(&self) -> io::Result<Child> {
+        let (sender, exit) = watch::channel(None);
+        let mut ledger = self.ledger();
+        let pid = wedge_sys::spawn_in_user_namespace()?;
+        ledger.spawned(pid, sender);
+        Ok(Child { pid, stdin: None, stdout: None, stderr: None, exit: ExitWatch(exit) })
     }
 
     /// Announces that a process whose pid is not yet known is about to become our child.

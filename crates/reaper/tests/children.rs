@@ -93,6 +93,10 @@ fn input_reaches_the_command_and_a_missing_program_is_an_error() {
     run(async |reaper| {
         let output = reaper.capture(sh("cat"), Some(b"{}"), Limits::default()).await.unwrap();
         assert_eq!(output.output, b"{}");
+        // More than a pipe holds.
+        let large = vec![b'x'; 1 << 20];
+        let output = reaper.capture(sh("wc -c"), Some(&large), Limits::default()).await.unwrap();
+        assert_eq!(output.output, b"1048576\n");
         let missing = Command::new("/nonexistent/runc");
         let result = reaper.capture(missing, None, Limits::default()).await;
         assert!(matches!(result, Err(CommandError::Spawn { .. })), "{result:?}");
@@ -111,5 +115,39 @@ fn a_child_starts_with_clean_signals() {
             assert!(line.ends_with("\t0000000000000000"), "{text}");
         }
         assert_eq!(text.lines().count(), 2);
+    });
+}
+
+/// The parent-death signal follows the thread.
+#[test]
+fn a_surviving_child_outlives_the_thread_that_spawned_it() {
+    run(async |reaper| {
+        let (spawner, (gone, waiter)) = (reaper.clone(), std::sync::mpsc::channel());
+        let thread = std::thread::spawn(move || {
+            let mut command = sh("read line; exit 7");
+            command.stdin(std::process::Stdio::piped());
+            gone.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            spawner.spawn_surviving(&mut command).unwrap()
+        });
+        let mut child = thread.join().unwrap();
+        let task = std::path::Path::new("/proc").join(waiter.recv().unwrap());
+        while task.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(child.stdin.take());
+        assert_eq!(child.exit.wait().await.status.code(), 7);
+    });
+}
+
+#[test]
+fn a_child_in_a_user_namespace_stays_until_it_is_killed() {
+    run(async |reaper| {
+        let mut child = reaper.spawn_in_user_namespace().unwrap();
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+        assert_ne!(namespace(&child.pid.to_string()), namespace("self"));
+        assert_eq!(reaper.counts(), (1, 0, 0));
+        wedge_sys::PidFd::open(child.pid).unwrap().send_signal(9).unwrap();
+        assert_eq!(child.exit.wait().await.status.code(), 137);
+        assert_eq!(reaper.counts(), (0, 0, 0));
     });
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Between containerd's messages and the domain's types, both ways.
 
+mod stats;
+
+pub(crate) use stats::stats_response;
+
 use std::path::Path;
 use std::time::SystemTime;
 

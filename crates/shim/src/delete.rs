@@ -77,7 +77,7 @@ async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Opt
         Err(_) => log::warn!(id = flags.id; "failed to remove runc container: it takes too long"),
     }
     let rootfs = bundle.rootfs();
-    if timeout_at(begun + BUDGET, unmount_last_resort(&rootfs)).await.is_err() {
+    if timeout_at(begun + BUDGET, unmount_last_resort(reaper, &rootfs)).await.is_err() {
         log::warn!(id = flags.id; "failed to cleanup rootfs mount: it takes too long");
     }
     remove_sockets(bundle, flags);

@@ -162,15 +162,17 @@ async fn resize_pty(s: Arc<Sandbox>, r: api::ResizePtyRequest) -> Reply<Nothing>
     Ok(Nothing::new())
 }
 
-async fn update(_: Arc<Sandbox>, r: api::UpdateTaskRequest) -> Reply<Nothing> {
-    if r.resources.is_none() {
-        return Err(status::invalid("update request without resources"));
-    }
-    Err(status::not_supported("update of resources"))
+/// The type URL is not looked at, and annotations are ignored, as in Go.
+async fn update(s: Arc<Sandbox>, r: api::UpdateTaskRequest) -> Reply<Nothing> {
+    let resources = r.resources.into_option();
+    let resources = resources.ok_or_else(|| status::invalid("update request without resources"))?;
+    s.update(&r.id, &resources.value).await.map_err(status::of)?;
+    Ok(Nothing::new())
 }
 
-async fn stats(_: Arc<Sandbox>, _: api::StatsRequest) -> Reply<api::StatsResponse> {
-    Err(status::not_supported("stats"))
+async fn stats(s: Arc<Sandbox>, r: api::StatsRequest) -> Reply<api::StatsResponse> {
+    let stats = s.stats(&r.id).map_err(status::of)?;
+    convert::stats_response(stats).map_err(|err| unencodable(&err))
 }
 
 async fn checkpoint(s: Arc<Sandbox>, r: api::CheckpointTaskRequest) -> Reply<Nothing> {

@@ -28,11 +28,6 @@ pub(crate) fn invalid(problem: impl Display) -> Status {
     new(Code::INVALID_ARGUMENT, format!("{problem}: invalid argument"))
 }
 
-/// A method we know but cannot serve. The text ends like Go's `errdefs.ErrNotImplemented`.
-pub(crate) fn not_supported(what: impl Display) -> Status {
-    new(Code::UNIMPLEMENTED, format!("{what} is not supported yet: not implemented"))
-}
-
 /// Go's answer for a service that is not registered.
 pub(crate) fn unknown_service(service: &str) -> Status {
     new(Code::UNIMPLEMENTED, format!("service {service}"))
@@ -83,6 +78,5 @@ mod tests {
         assert_eq!(unknown_service("a.B").message, "service a.B");
         assert_eq!(unknown_method("C").message, "method C");
         assert_eq!(invalid("no spec").message, "no spec: invalid argument");
-        assert_eq!(not_supported("stats").message, "stats is not supported yet: not implemented");
     }
 }

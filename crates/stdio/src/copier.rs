@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::copy;
 use crate::error::Error;
-use crate::fifo::Fifo;
-use crate::prepared::{PipedInput, PipedOutput};
+use crate::fifo::{self, Fifo};
+use crate::file::LogFile;
+use crate::logger::Logger;
+use crate::prepared::{PipedInput, PipedOutput, Sink, TerminalOutput};
 use crate::pty::Terminal;
 
 /// Copies the streams of one process. Owns the tasks that do it; dropping it ends them.
@@ -31,6 +34,8 @@ pub struct Copier {
     /// How many outputs have not come to their end. The senders are the tasks: once all of them
     /// are gone, this can no longer reach zero.
     unfinished: watch::Receiver<usize>,
+    /// Reads the output, of the process itself or of its terminal.
+    logger: Mutex<Option<Logger>>,
 }
 
 impl Copier {
@@ -57,13 +62,27 @@ impl Copier {
             terminal: None,
             stop: Arc::default(),
             unfinished: receiver,
+            logger: Mutex::default(),
         })
+    }
+
+    /// Nothing is copied: the process writes to the logger.
+    pub(crate) fn logger(logger: Logger) -> Copier {
+        let (_, unfinished) = watch::channel(0);
+        Copier {
+            tasks: Mutex::default(),
+            stdin: Mutex::default(),
+            terminal: None,
+            stop: Arc::default(),
+            unfinished,
+            logger: Mutex::new(Some(logger)),
+        }
     }
 
     pub(crate) fn terminal(
         master: OwnedFd,
         stdin: Option<Fifo>,
-        stdout: Fifo,
+        output: TerminalOutput,
     ) -> Result<Copier, Error> {
         let terminal =
             Terminal::new(master).map_err(|source| Error::Watch { stream: "console", source })?;
@@ -75,14 +94,22 @@ impl Copier {
             input = Some((path, watched("stdin", reader, Interest::READABLE)?));
             hold = Some(writer);
         }
-        let Fifo { path, reader, writer } = stdout;
-        let target = watched("stdout", writer, Interest::WRITABLE)?;
         let stop = Arc::new(watch::Sender::new(false));
         let (unfinished, receiver) = watch::channel(1);
         let mut tasks = JoinSet::new();
         let stopper = Arc::clone(&stop);
+        let (path, writer, reader, logger) = match output {
+            TerminalOutput::Fifo(Fifo { path, reader, writer }) => {
+                (path, writer, Some(reader), None)
+            }
+            TerminalOutput::Logger { logger, pipe, path } => (path, pipe, None, Some(logger)),
+        };
+        let target = watched("stdout", writer, Interest::WRITABLE)?;
         tasks.spawn(async move {
             terminal.run(input, (&path, &target), &stopper).await;
+            if let Some(reader) = &reader {
+                fifo::taken(reader).await;
+            }
             finish(&unfinished);
             drop((target, reader, terminal));
         });
@@ -92,6 +119,7 @@ impl Copier {
             terminal: Some(weak),
             stop,
             unfinished: receiver,
+            logger: Mutex::new(logger),
         })
     }
 
@@ -102,18 +130,16 @@ impl Copier {
     }
 
     /// Sets the terminal's size in characters; of each number the low 16 bits count. Without a
-    /// terminal nothing happens.
+    /// terminal, or when it has ended, nothing happens: clients send a size right after the start,
+    /// and a short process may be gone by then.
     ///
     /// # Errors
-    /// `EBADF` when the terminal has ended and is closed, else the error of `TIOCSWINSZ`.
+    /// That of `TIOCSWINSZ`.
     pub fn resize(&self, width: u32, height: u32) -> io::Result<()> {
-        let Some(terminal) = &self.terminal else {
+        let Some(terminal) = self.terminal.as_ref().and_then(Weak::upgrade) else {
             return Ok(());
         };
-        match terminal.upgrade() {
-            Some(terminal) => terminal.resize(low_half(width), low_half(height)),
-            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
+        terminal.resize(low_half(width), low_half(height))
     }
 
     /// Tells that the process has ended. A terminal has no end of its own: its output ends when
@@ -123,8 +149,9 @@ impl Copier {
         self.stop.send_replace(true);
     }
 
-    /// Waits until all output has ended and is in its fifo, or was dropped because the fifo
-    /// failed, which has been logged. False when `limit` has passed before, or the copies were
+    /// Waits until all output has ended and is in its fifo or file, or was dropped because that
+    /// failed, which has been logged. What a process writes to a logging binary by itself is not
+    /// waited for. False when `limit` has passed before, or the copies were
     /// closed. A process in the background that keeps the output open can make it so.
     pub async fn drain(&self, limit: Duration) -> bool {
         let mut unfinished = self.unfinished.clone();
@@ -133,11 +160,30 @@ impl Copier {
     }
 
     /// Ends every copy. The descriptors are closed when the runtime next runs the tasks, before
-    /// any task that is woken after this call.
+    /// any task that is woken after this call. A logging binary is left to end in its time.
     pub fn close(&self) {
         self.close_stdin();
         drop(std::mem::take(&mut *lock(&self.tasks)));
+        if let Some(logger) = &mut *lock(&self.logger) {
+            logger.finish();
+        }
     }
+
+    /// As [`Copier::close`], and waits until a logging binary has ended: by itself, since its
+    /// input has, or by SIGTERM, or 15 seconds later at the latest by SIGKILL.
+    pub async fn end(&self) {
+        self.close();
+        let logger = lock(&self.logger).take();
+        if let Some(logger) = logger {
+            logger.ended().await;
+        }
+    }
+}
+
+/// A [`Sink`] in use.
+enum OpenSink {
+    Fifo { path: PathBuf, writer: AsyncFd<File>, reader: File },
+    File(LogFile),
 }
 
 /// Registers an output, and gives the task that copies it.
@@ -145,15 +191,27 @@ fn copy_output(
     output: PipedOutput,
     unfinished: Arc<watch::Sender<usize>>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
-    let PipedOutput { stream, fifo: Fifo { path, reader, writer }, pipe } = output;
+    let PipedOutput { stream, sink, pipe } = output;
     let source = watched(stream, pipe.ours, Interest::READABLE)?;
-    let target = watched(stream, writer, Interest::WRITABLE)?;
+    let sink = match sink {
+        Sink::Fifo(Fifo { path, reader, writer }) => {
+            let writer = watched(stream, writer, Interest::WRITABLE)?;
+            OpenSink::Fifo { path, writer, reader }
+        }
+        Sink::File(file) => OpenSink::File(file),
+    };
     Ok(async move {
-        copy::output(stream, &path, &source, &target).await;
+        match &sink {
+            OpenSink::Fifo { path, writer, reader } => {
+                copy::output(stream, path, &source, writer).await;
+                fifo::taken(reader).await;
+            }
+            OpenSink::File(file) => file.append(stream, &source).await,
+        }
         finish(&unfinished);
         // Only now may the client see the end: whoever asks for a drain then is told that it is
         // done.
-        drop((target, reader));
+        drop(sink);
     })
 }
 

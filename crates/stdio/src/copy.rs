@@ -78,7 +78,7 @@ async fn splice_all(source: &AsyncFd<File>, target: &AsyncFd<File>) -> io::Resul
             Ok(_) | Err(Errno::EINTR) => {}
             // Which side it was, only poll(2) can tell.
             Err(Errno::EAGAIN) => {
-                if true {
+                if !poll_now(source, PollFlags::POLLIN)? {
                     readable.clear_ready();
                 }
                 if !poll_now(target, PollFlags::POLLOUT | PollFlags::POLLERR)? {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
@@ -17,7 +18,7 @@ pub enum Error {
         /// The address.
         uri: String,
         /// What is wrong with it, as Go's net/url says it.
-        reason: &'static str,
+        reason: String,
     },
     /// The scheme of stdout means nothing to a shim.
     #[error("unknown STDIO scheme {scheme}")]
@@ -25,14 +26,8 @@ pub enum Error {
         /// The scheme, in lower case.
         scheme: String,
     },
-    /// The scheme is containerd's, but Wedge cannot serve it yet.
-    #[error("STDIO scheme {scheme} is not supported yet: not implemented")]
-    Unsupported {
-        /// The scheme.
-        scheme: &'static str,
-    },
     /// A terminal was asked for without a place for its output.
-    #[error("failed to start console copy: no stdout fifo")]
+    #[error("no stdout fifo")]
     NoTerminalOutput,
     /// The stdin fifo is not there, is not a fifo, or cannot be opened.
     #[error("containerd-shim: opening {path:?} failed: {source}")]
@@ -49,6 +44,59 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A log file, or a directory on the way to it, could not be made or opened.
+    #[error("{call} {}: {source}", path.display())]
+    File {
+        /// `mkdir` or `open`.
+        call: &'static str,
+        /// The file's path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A logging binary is one that somebody else than root may have put there.
+    #[error("failed to start binary process: {path:?} is refused: {at:?} {why}")]
+    LoggerRefused {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What on the way is not trusted.
+        at: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A logging binary could not be started.
+    #[error("failed to start binary process: fork/exec {}: {source}", path.display())]
+    LoggerStart {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A pipe for a logging binary could not be made.
+    #[error("failed to create {stream} pipes: {source}")]
+    LoggerPipe {
+        /// `stdout` or `stderr`.
+        stream: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Whether a logging binary is ready could not be read.
+    #[error("failed to read from logging binary: {source}")]
+    LoggerReady {
+        /// Why.
+        source: io::Error,
+    },
+    /// A logging binary gave up the ready pipe without a word.
+    #[error("logging binary did not call ready (it may have crashed or exited prematurely)")]
+    LoggerNotReady,
+    /// A logging binary did not become ready, and was killed.
+    #[error("failed to read from logging binary: {path:?} was not ready within {limit:?}")]
+    LoggerTimeout {
+        /// Its path.
+        path: PathBuf,
+        /// The limit.
+        limit: Duration,
     },
     /// A pipe for the process could not be made.
     #[error("failed to create {stream} pipe: {source}")]
@@ -81,10 +129,9 @@ pub enum Error {
 pub enum ErrorKind {
     /// A fifo is not there.
     NotFound,
-    /// The request makes no sense: a path that is no fifo, a bad URI, a terminal without output.
+    /// The request makes no sense: a path that is no fifo, a bad URI, a terminal without output, a
+    /// logging binary that is not trusted.
     InvalidArgument,
-    /// A kind of stream that Wedge does not have.
-    Unimplemented,
     /// Anything else; Go gives it no class either.
     Unknown,
 }
@@ -93,8 +140,9 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Uri { .. } | Error::NoTerminalOutput => ErrorKind::InvalidArgument,
-            Error::Unsupported { .. } => ErrorKind::Unimplemented,
+            Error::Uri { .. } | Error::NoTerminalOutput | Error::LoggerRefused { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Error::OpenInput { source, .. } | Error::OpenOutput { source, .. } => {
                 if source.kind() == io::ErrorKind::NotFound {
                     ErrorKind::NotFound
@@ -105,6 +153,12 @@ impl Error {
                 }
             }
             Error::UnknownScheme { .. }
+            | Error::File { .. }
+            | Error::LoggerStart { .. }
+            | Error::LoggerPipe { .. }
+            | Error::LoggerReady { .. }
+            | Error::LoggerNotReady
+            | Error::LoggerTimeout { .. }
             | Error::Pipe { .. }
             | Error::Chown { .. }
             | Error::Watch { .. } => ErrorKind::Unknown,

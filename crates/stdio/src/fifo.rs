@@ -3,11 +3,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::time::sleep;
 
 use crate::error::Error;
+
+/// How long the end of an output may wait for a client to read it.
+const TAKEN_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long to wait before looking again whether a client has read, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// A fifo, open at both ends, non-blocking and close-on-exec. `O_NONBLOCK` belongs to these open
 /// file descriptions only; the client's are not affected.
@@ -46,4 +56,25 @@ fn open(path: &Path) -> io::Result<Fifo> {
     let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&node_path)?;
     let writer = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&node_path)?;
     Ok(Fifo { path: path.to_owned(), reader, writer })
+}
+
+/// Waits until clients have taken all that is in an output fifo, but not long. What it holds is
+/// gone with its last open end, so the output of a short process would be lost if its client
+/// opened the fifo only after we had closed it. There is no event for "empty", but a client that
+/// is there makes it so at once. One that never comes must not hold up Delete.
+pub(crate) async fn taken(reader: &File) {
+    let mut pause = PAUSE.0;
+    let mut waited = Duration::ZERO;
+    while waited < TAKEN_LIMIT && holds_data(reader) {
+        sleep(pause).await;
+        waited += pause;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+fn holds_data(reader: &File) -> bool {
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    let polled = poll(&mut fds, PollTimeout::ZERO);
+    let [fd] = fds;
+    polled.is_ok() && fd.revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
 }

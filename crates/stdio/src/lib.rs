@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Standard streams of one container process: fifos of the client, pipes or a pty of the process,
-//! and the copies between them.
+//! Standard streams of one container process: fifos of the client, a log file or a logging binary;
+//! pipes or a pty of the process; and the copies between them.
 //!
 //! A process passes through three types, each consuming the last: a [`Request`] is what the
 //! client asked for, [`Prepared`] has everything open that the OCI runtime needs, and a
@@ -16,21 +16,27 @@
 //!   ([`Copier::close_stdin`]) *and* nobody has the fifo open for writing.
 //! * A fifo that cannot be written no longer stops the process: its output is read and dropped
 //!   (containerd #12462).
+//! * A logging binary that fails no longer reads: the process's next write to it gives SIGPIPE, as
+//!   with the Go shim. It is never left behind, however it behaves.
 //!
 //! Descriptors per running process: without a terminal three for stdin, three each for stdout and
-//! stderr; with one four for the streams, and two for the pty.
+//! stderr; with one four for the streams, and two for the pty. A log file takes one, and one
+//! for each stream; a logging binary none, or with a terminal one.
 #![forbid(unsafe_code)]
 
 mod copier;
 mod copy;
 mod error;
 mod fifo;
+mod file;
+mod logger;
 mod pipe;
 mod prepared;
 mod pty;
 mod request;
+mod uri;
 
 pub use copier::Copier;
 pub use error::{Error, ErrorKind};
 pub use prepared::Prepared;
-pub use request::{Owner, Request};
+pub use request::{Context, Owner, Request};

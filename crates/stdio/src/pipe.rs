@@ -41,11 +41,15 @@ impl Pipe {
         theirs: OwnedFd,
         owner: Owner,
     ) -> Result<Pipe, Error> {
-        fchown(&theirs, Some(owner.uid), Some(owner.gid))
-            .map_err(|source| Error::Chown { stream, source })?;
+        give(stream, &theirs, owner)?;
         set_nonblocking(&ours).map_err(|source| Error::Pipe { stream, source })?;
         Ok(Pipe { ours: ours.into(), theirs: Some(theirs) })
     }
+}
+
+/// Gives a pipe to the user the process runs as.
+pub(crate) fn give(stream: &'static str, pipe: impl AsFd, owner: Owner) -> Result<(), Error> {
+    fchown(pipe, Some(owner.uid), Some(owner.gid)).map_err(|source| Error::Chown { stream, source })
 }
 
 /// Makes the open file description of `fd` non-blocking.

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Streams that are open, for a process that does not exist yet.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::copier::Copier;
 use crate::error::Error;
 use crate::fifo::Fifo;
+use crate::file::LogFile;
+use crate::logger::Logger;
 use crate::pipe::Pipe;
 
 /// Open streams of a process that is about to be started. Dropping it closes them.
@@ -20,8 +24,10 @@ pub struct Prepared {
 pub(crate) enum Streams {
     /// A pipe for each stream that the client asked for.
     Pipes { stdin: Option<PipedInput>, outputs: Vec<PipedOutput> },
+    /// Pipes to a logging binary: the shim copies nothing. `None` once it was handed out.
+    Logger { logger: Logger, stdout: Option<OwnedFd>, stderr: Option<OwnedFd> },
     /// A pty, which the OCI runtime will make.
-    Terminal { stdin: Option<Fifo>, stdout: Fifo },
+    Terminal { stdin: Option<Fifo>, output: TerminalOutput },
 }
 
 /// Stdin by a pipe.
@@ -35,8 +41,27 @@ pub(crate) struct PipedInput {
 #[derive(Debug)]
 pub(crate) struct PipedOutput {
     pub(crate) stream: &'static str,
-    pub(crate) fifo: Fifo,
+    pub(crate) sink: Sink,
     pub(crate) pipe: Pipe,
+}
+
+/// Where the output of a pipe goes.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Fifo(Fifo),
+    File(LogFile),
+}
+
+/// Where the output of a terminal goes.
+#[derive(Debug)]
+pub(crate) enum TerminalOutput {
+    Fifo(Fifo),
+    /// The pipe to the logging binary, non-blocking; and what the binary is for messages.
+    Logger {
+        logger: Logger,
+        pipe: File,
+        path: PathBuf,
+    },
 }
 
 impl Prepared {
@@ -50,8 +75,10 @@ impl Prepared {
     /// The caller must close them when the process has its own: the end of the output is seen
     /// only when no copy of these is left.
     pub fn take_child(&mut self) -> (Option<OwnedFd>, Option<OwnedFd>, Option<OwnedFd>) {
-        let Streams::Pipes { stdin, outputs } = &mut self.streams else {
-            return (None, None, None);
+        let (stdin, outputs) = match &mut self.streams {
+            Streams::Pipes { stdin, outputs } => (stdin, outputs),
+            Streams::Logger { stdout, stderr, .. } => return (None, stdout.take(), stderr.take()),
+            Streams::Terminal { .. } => return (None, None, None),
         };
         let mut output = |stream| {
             outputs
@@ -75,12 +102,13 @@ impl Prepared {
     pub fn start(self, console: Option<OwnedFd>) -> Result<Copier, Error> {
         match self.streams {
             Streams::Pipes { stdin, outputs } => Copier::pipes(stdin, outputs),
-            Streams::Terminal { stdin, stdout } => {
+            Streams::Logger { logger, .. } => Ok(Copier::logger(logger)),
+            Streams::Terminal { stdin, output } => {
                 let console = console.ok_or_else(|| Error::Watch {
                     stream: "console",
                     source: io::Error::new(io::ErrorKind::InvalidInput, "no pty master"),
                 })?;
-                Copier::terminal(console, stdin, stdout)
+                Copier::terminal(console, stdin, output)
             }
         }
     }

@@ -3,10 +3,15 @@
 
 use std::path::Path;
 
+use wedge_reaper::Reaper;
+
 use crate::error::Error;
 use crate::fifo::Fifo;
-use crate::pipe::Pipe;
-use crate::prepared::{PipedInput, PipedOutput, Prepared, Streams};
+use crate::file::LogFile;
+use crate::logger::{Logger, Started};
+use crate::pipe::{Pipe, set_nonblocking};
+use crate::prepared::{PipedInput, PipedOutput, Prepared, Sink, Streams, TerminalOutput};
+use crate::uri::{Binary, Target};
 
 /// The streams of a process as containerd's Create and Exec requests name them. An empty address
 /// means `/dev/null`.
@@ -14,7 +19,7 @@ use crate::prepared::{PipedInput, PipedOutput, Prepared, Streams};
 pub struct Request {
     /// Whether the process gets a pty instead of pipes. All its output is then stdout.
     pub terminal: bool,
-    /// The path of the stdin fifo.
+    /// The path of the stdin fifo. With a logging binary and no terminal there is no stdin.
     pub stdin: String,
     /// The path of the stdout fifo, or a URI. Its scheme decides for stderr too.
     pub stdout: String,
@@ -31,26 +36,50 @@ pub struct Owner {
     pub gid: u32,
 }
 
+/// What the streams of a process have to know of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Who owns the pipes.
+    pub owner: Owner,
+    /// The id of the container, or of the exec: a logging binary's `CONTAINER_ID`.
+    pub id: &'a str,
+    /// The containerd namespace: its `CONTAINER_NAMESPACE`.
+    pub namespace: &'a str,
+    /// Starts the logging binary, and waits for it.
+    pub reaper: &'a Reaper,
+}
+
 impl Request {
     /// Opens all that the OCI runtime needs to start the process. Does not wait for the client to
-    /// open its ends.
+    /// open its ends, but for a logging binary to become ready, ten seconds at most.
+    ///
+    /// Call it on the thread that drives the reaper.
     ///
     /// # Errors
-    /// For an address that is no fifo or has a scheme that is not served, and when a descriptor
-    /// cannot be made. Nothing stays open then.
-    pub fn prepare(&self, owner: Owner) -> Result<Prepared, Error> {
-        let scheme = Scheme::of(&self.stdout);
+    /// For an address that is no fifo or has a scheme that is not served, when a descriptor cannot
+    /// be made, and when a logging binary is refused or fails. Nothing stays open then.
+    pub async fn prepare(&self, context: &Context<'_>) -> Result<Prepared, Error> {
+        let target = Target::parse(&self.stdout);
         if self.terminal {
             // Go knows only the logging binaries here, and takes anything else for a path.
-            return match scheme {
-                Ok(Scheme::Logger(scheme)) => Err(Error::Unsupported { scheme }),
-                Ok(Scheme::Fifo | Scheme::File) | Err(_) => self.prepare_terminal(),
+            return match target {
+                Ok(Target::Logger(binary)) => self.prepare_logged_terminal(binary, context).await,
+                Ok(Target::Fifo | Target::File(_)) | Err(_) => self.prepare_terminal(),
             };
         }
-        match scheme? {
-            Scheme::Fifo => self.prepare_pipes(owner),
-            Scheme::File => Err(Error::Unsupported { scheme: "file" }),
-            Scheme::Logger(scheme) => Err(Error::Unsupported { scheme }),
+        match target? {
+            Target::Fifo => self.prepare_pipes(context.owner, |address| {
+                Fifo::output(fifo_path(address)).map(Sink::Fifo)
+            }),
+            Target::File(path) => {
+                let file = LogFile::open(&path)?;
+                self.prepare_pipes(context.owner, |_| Ok(Sink::File(file.clone())))
+            }
+            Target::Logger(binary) => {
+                let Started { logger, stdout, stderr } = Logger::start(&binary, context).await?;
+                let (stdout, stderr) = (Some(stdout), Some(stderr));
+                Ok(Prepared::new(Streams::Logger { logger, stdout, stderr }))
+            }
         }
     }
 
@@ -59,11 +88,30 @@ impl Request {
             return Err(Error::NoTerminalOutput);
         }
         let stdin = self.stdin_fifo()?;
-        let stdout = Fifo::output(Path::new(&self.stdout))?;
-        Ok(Prepared::new(Streams::Terminal { stdin, stdout }))
+        let output = TerminalOutput::Fifo(Fifo::output(Path::new(&self.stdout))?);
+        Ok(Prepared::new(Streams::Terminal { stdin, output }))
     }
 
-    fn prepare_pipes(&self, owner: Owner) -> Result<Prepared, Error> {
+    async fn prepare_logged_terminal(
+        &self,
+        binary: Binary,
+        context: &Context<'_>,
+    ) -> Result<Prepared, Error> {
+        let stdin = self.stdin_fifo()?;
+        // A terminal has no stderr: the logger sees the end of that one at once.
+        let Started { logger, stdout, .. } = Logger::start(&binary, context).await?;
+        set_nonblocking(&stdout)
+            .map_err(|source| Error::LoggerPipe { stream: "stdout", source })?;
+        let output = TerminalOutput::Logger { logger, pipe: stdout.into(), path: binary.path };
+        Ok(Prepared::new(Streams::Terminal { stdin, output }))
+    }
+
+    /// Pipes for the streams that have an address; `sink` opens where an output goes.
+    fn prepare_pipes(
+        &self,
+        owner: Owner,
+        sink: impl Fn(&str) -> Result<Sink, Error>,
+    ) -> Result<Prepared, Error> {
         let stdin = match self.stdin_fifo()? {
             Some(fifo) => Some(PipedInput { fifo, pipe: Pipe::input(owner)? }),
             None => None,
@@ -71,8 +119,8 @@ impl Request {
         let mut outputs = Vec::new();
         for (stream, address) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !address.is_empty() {
-                let fifo = Fifo::output(fifo_path(address))?;
-                outputs.push(PipedOutput { stream, fifo, pipe: Pipe::output(stream, owner)? });
+                let sink = sink(address)?;
+                outputs.push(PipedOutput { stream, sink, pipe: Pipe::output(stream, owner)? });
             }
         }
         Ok(Prepared::new(Streams::Pipes { stdin, outputs }))
@@ -86,45 +134,6 @@ impl Request {
     }
 }
 
-/// Where output goes, by the scheme of the stdout address.
-#[derive(Debug, PartialEq, Eq)]
-enum Scheme {
-    /// A fifo: no scheme, or `fifo`.
-    Fifo,
-    /// A file that is appended to.
-    File,
-    /// A logging binary, by its scheme `binary` or `binary-v2`.
-    Logger(&'static str),
-}
-
-impl Scheme {
-    /// Finds the scheme where Go's `url.Parse` finds it, so that a path stays a path.
-    fn of(address: &str) -> Result<Scheme, Error> {
-        let bad_uri = |reason| Error::Uri { uri: address.to_owned(), reason };
-        if address.bytes().any(|byte| byte.is_ascii_control()) {
-            return Err(bad_uri("net/url: invalid control character in URL"));
-        }
-        let Some((scheme, _)) = address.split_once(':') else {
-            return Ok(Scheme::Fifo);
-        };
-        if scheme.is_empty() {
-            return Err(bad_uri("missing protocol scheme"));
-        }
-        let first_is_letter = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-        if !first_is_letter || !scheme.bytes().all(legal) {
-            return Ok(Scheme::Fifo);
-        }
-        match scheme.to_ascii_lowercase().as_str() {
-            "fifo" => Ok(Scheme::Fifo),
-            "file" => Ok(Scheme::File),
-            "binary" => Ok(Scheme::Logger("binary")),
-            "binary-v2" => Ok(Scheme::Logger("binary-v2")),
-            other => Err(Error::UnknownScheme { scheme: other.to_owned() }),
-        }
-    }
-}
-
 /// The path in an address with or without the `fifo` scheme.
 fn fifo_path(address: &str) -> &Path {
     Path::new(address.strip_prefix("fifo://").unwrap_or(address))
@@ -134,56 +143,37 @@ fn fifo_path(address: &str) -> &Path {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use proptest::prelude::*;
 
-    #[test]
-    fn the_scheme_is_found_as_go_finds_it() {
-        for path in ["", "/run/x", "/run/a:b", "1:2", "a b:c", "a/b:c", "fifo:///run/x", "FIFO:/x"]
-        {
-            assert_eq!(Scheme::of(path).unwrap(), Scheme::Fifo, "{path}");
-        }
-        assert_eq!(Scheme::of("file:///var/log/x").unwrap(), Scheme::File);
-        assert_eq!(Scheme::of("Binary:///x?id=1").unwrap(), Scheme::Logger("binary"));
-        assert_eq!(Scheme::of("binary-v2:///x").unwrap(), Scheme::Logger("binary-v2"));
+    async fn refusal(request: &Request) -> Error {
+        let reaper = Reaper::new();
+        let owner = Owner::default();
+        let context = Context { owner, id: "c", namespace: "n", reaper: &reaper };
+        request.prepare(&context).await.unwrap_err()
     }
 
-    #[test]
-    fn other_schemes_are_refused_in_the_words_of_go() {
-        let text = |address| Scheme::of(address).unwrap_err().to_string();
-        assert_eq!(text("streaming+unix:///x"), "unknown STDIO scheme streaming+unix");
-        assert_eq!(text(":x"), "unable to parse stdout uri: parse \":x\": missing protocol scheme");
-        assert_eq!(
-            text("/a\nb"),
-            "unable to parse stdout uri: parse \"/a\\nb\": net/url: invalid control character in URL"
-        );
-    }
-
-    #[test]
-    fn what_is_not_served_yet_is_unimplemented() {
-        for (terminal, stdout) in
-            [(false, "binary:///x"), (true, "binary:///x"), (false, "file:///x")]
-        {
-            let request = Request { terminal, stdout: stdout.to_owned(), ..Request::default() };
-            let err = request.prepare(Owner::default()).unwrap_err();
-            assert_eq!(err.kind(), ErrorKind::Unimplemented, "{stdout}");
-        }
-    }
-
-    #[test]
-    fn a_terminal_needs_an_output_and_takes_a_file_uri_for_a_path() {
+    #[tokio::test]
+    async fn a_terminal_needs_an_output_and_takes_a_file_uri_for_a_path() {
         let mut request = Request { terminal: true, ..Request::default() };
-        let err = request.prepare(Owner::default()).unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::InvalidArgument);
+        assert_eq!(refusal(&request).await.kind(), ErrorKind::InvalidArgument);
         request.stdout = "file:///nothing/here".to_owned();
-        let err = request.prepare(Owner::default()).unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::NotFound);
+        assert_eq!(refusal(&request).await.kind(), ErrorKind::NotFound);
     }
 
-    proptest! {
-        #[test]
-        fn an_absolute_path_is_always_a_fifo(path in "/[^\\x00-\\x1f\\x7f]*") {
-            prop_assert_eq!(Scheme::of(&path).unwrap(), Scheme::Fifo);
-            prop_assert_eq!(fifo_path(&path), Path::new(&path));
+    #[tokio::test]
+    async fn a_bad_address_fails_with_a_terminal_and_without() {
+        for terminal in [false, true] {
+            let stdout = "binary:///no/such/logger".to_owned();
+            let err = refusal(&Request { terminal, stdout, ..Request::default() }).await;
+            assert_eq!(err.kind(), ErrorKind::Unknown, "{err}");
         }
+        let stdout = "streaming+unix:///x".to_owned();
+        let err = refusal(&Request { stdout, ..Request::default() }).await;
+        assert_eq!(err.to_string(), "unknown STDIO scheme streaming+unix");
+    }
+
+    #[test]
+    fn a_fifo_has_a_scheme_or_not() {
+        assert_eq!(fifo_path("/run/a:b"), Path::new("/run/a:b"));
+        assert_eq!(fifo_path("fifo:///run/x"), Path::new("/run/x"));
     }
 }

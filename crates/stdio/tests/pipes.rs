@@ -12,7 +12,9 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
-use support::{Fifos, LIMIT, Pattern, cpu_time, is_full, open_fds, read_all, start, thread, until};
+use support::{
+    Fifos, LIMIT, Pattern, cpu_time, is_full, open_fds, prepare, read_all, start, thread, until,
+};
 use wedge_stdio::{ErrorKind, Owner, Request};
 
 #[tokio::test]
@@ -80,9 +82,9 @@ async fn a_reader_that_goes_away_and_returns_loses_nothing() {
     let path = fifos.path("stdout");
     let mut pattern = Pattern::new();
     std::thread::spawn(move || Pattern::new().write(&mut process, TOTAL, &[10_000]));
-    while pattern.at() < TOTAL {
-        let full = pattern.at() + (1 << 18) < TOTAL;
-        until("the fifo is full again", || !full || is_full(&path)).await;
+    // More than fifo and pipe can hold is left whenever nobody reads, so the process is there.
+    while pattern.at() + (1 << 19) < TOTAL {
+        until("the fifo is full again", || is_full(&path)).await;
         let mut client = fifos.reader("stdout");
         pattern = thread(move || {
             pattern.read(&mut client, 100_000, 4096);
@@ -90,6 +92,12 @@ async fn a_reader_that_goes_away_and_returns_loses_nothing() {
         })
         .await;
     }
+    let mut client = fifos.reader("stdout");
+    pattern = thread(move || {
+        pattern.read(&mut client, usize::MAX, 4096);
+        pattern
+    })
+    .await;
     assert_eq!(pattern.at(), TOTAL);
     assert!(copier.drain(LIMIT).await);
 }
@@ -129,6 +137,25 @@ async fn output_that_just_fills_the_fifo_is_drained() {
     assert!(copier.drain(LIMIT).await);
 }
 
+/// Clients of containerd open their ends in the background: all of a short process's life, and
+/// its Delete, may come first.
+#[tokio::test]
+async fn a_client_that_comes_after_the_end_still_gets_the_output() {
+    let fifos = Fifos::new();
+    let (copier, [_, stdout, _]) = start(&fifos.request(false, &["stdout"]));
+    File::from(stdout.unwrap()).write_all(b"late").unwrap();
+    let drained = copier.drain(LIMIT);
+    let client = async {
+        // Let the copy come to its end first.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        read_all(fifos.reader("stdout")).await
+    };
+    assert_eq!(tokio::join!(drained, client), (true, "late".to_owned()));
+}
+
+/// Clients that do not read do not hold up Delete for long.
 #[tokio::test]
 async fn both_outputs_end_when_the_process_closes_them() {
     let fifos = Fifos::new();
@@ -262,13 +289,16 @@ async fn descriptors_stay_constant_over_many_processes() {
         let client = fifos.reader("stdout");
         File::from(ends.into_iter().nth(1).flatten().unwrap()).write_all(b"x").unwrap();
         match round % 3 {
-            0 => assert!(copier.drain(LIMIT).await),
+            0 => {
+                let (drained, text) = tokio::join!(copier.drain(LIMIT), read_all(client));
+                assert_eq!((drained, text.as_str()), (true, "x"));
+            }
             1 => copier.close(),
             _ => copier.close_stdin(),
         }
-        drop((copier, client));
+        drop(copier);
         // Prepared for a runtime command that then fails.
-        drop(request.prepare(Owner::default()).unwrap());
+        drop(prepare(&request, Owner::default()).unwrap());
         tokio::task::yield_now().await;
     }
     assert_eq!(open_fds(), before);
@@ -285,7 +315,7 @@ async fn what_is_no_fifo_is_refused_and_nothing_stays_open() {
         let path = if name.starts_with('/') { (*name).to_owned() } else { fifos.path(name) };
         let mut request = fifos.request(false, &["stdin", "stdout", "stderr"]);
         *[&mut request.stdin, &mut request.stdout, &mut request.stderr][stream] = path.clone();
-        let err = request.prepare(Owner::default()).unwrap_err();
+        let err = prepare(&request, Owner::default()).unwrap_err();
         let missing = *name == "missing";
         let kind = if missing { ErrorKind::NotFound } else { ErrorKind::InvalidArgument };
         assert_eq!(err.kind(), kind, "{err}");
@@ -302,7 +332,7 @@ async fn the_user_of_the_process_can_open_its_stdout_again() {
     let fifos = Fifos::new();
     let owner = Owner { uid: 1000, gid: 1001 };
     let request = fifos.request(false, &["stdin", "stdout", "stderr"]);
-    let mut prepared = request.prepare(owner).unwrap();
+    let mut prepared = prepare(&request, owner).unwrap();
     let (stdin, stdout, stderr) = prepared.take_child();
     let copier = prepared.start(None).unwrap();
     let client = fifos.reader("stdout");

@@ -15,12 +15,14 @@ use std::time::Duration;
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::ttyname;
-use support::{Fifos, LIMIT, Pattern, cpu_time, is_full, open_fds, read_all, thread, until};
+use support::{
+    Fifos, LIMIT, Pattern, cpu_time, is_full, open_fds, prepare, read_all, thread, until,
+};
 use wedge_stdio::{Copier, ErrorKind, Owner};
 
 /// Starts the copies of a terminal, and gives its slave, which does not touch the bytes.
 fn start(fifos: &Fifos, names: &[&str]) -> (Copier, File) {
-    let mut prepared = fifos.request(true, names).prepare(Owner::default()).unwrap();
+    let mut prepared = prepare(&fifos.request(true, names), Owner::default()).unwrap();
     let (stdin, stdout, stderr) = prepared.take_child();
     assert!([stdin, stdout, stderr].iter().all(Option::is_none));
     let pty = openpty(None, None).unwrap();
@@ -72,8 +74,8 @@ async fn output_that_nobody_has_noticed_at_the_exit_is_not_lost() {
         let client = fifos.reader("stdout");
         slave.write_all(b"last words").unwrap();
         copier.process_exited();
-        assert!(copier.drain(LIMIT).await);
-        assert_eq!(read_all(client).await, "last words");
+        let (drained, text) = tokio::join!(copier.drain(LIMIT), read_all(client));
+        assert_eq!((drained, text.as_str()), (true, "last words"));
     }
 }
 
@@ -174,7 +176,7 @@ async fn the_end_of_stdin_closes_the_terminal_after_pending_output() {
     assert!(copier.drain(LIMIT).await);
     assert_eq!(read_all(client).await, "pending");
     assert!(slave.write_all(b"x").is_err(), "the master is closed");
-    assert_eq!(copier.resize(1, 1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    copier.resize(1, 1).unwrap();
 }
 
 #[tokio::test]
@@ -200,8 +202,10 @@ async fn descriptors_stay_constant_over_many_terminals() {
         drop(slave);
         match round % 3 {
             0 => {
+                let client = fifos.reader("stdout");
                 copier.process_exited();
-                assert!(copier.drain(LIMIT).await);
+                let (drained, text) = tokio::join!(copier.drain(LIMIT), read_all(client));
+                assert_eq!((drained, text.as_str()), (true, "x"));
             }
             1 => copier.close(),
             _ => {}
@@ -218,10 +222,10 @@ async fn a_terminal_without_a_console_is_an_error_and_leaves_nothing_open() {
     let fifos = Fifos::new();
     let before = open_fds();
     let request = fifos.request(true, &["stdin", "stdout"]);
-    let err = request.prepare(Owner::default()).unwrap().start(None).unwrap_err();
+    let err = prepare(&request, Owner::default()).unwrap().start(None).unwrap_err();
     assert_eq!(err.to_string(), "failed to watch console: no pty master");
     let no_pty = File::open("/dev/null").unwrap().into();
-    let err = request.prepare(Owner::default()).unwrap().start(Some(no_pty)).unwrap_err();
+    let err = prepare(&request, Owner::default()).unwrap().start(Some(no_pty)).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Unknown);
     assert_eq!(open_fds(), before);
 }

@@ -9,7 +9,8 @@ use std::process::Command;
 use nix::fcntl::{FcntlArg, fcntl};
 
 /// Makes `command` start its program with `fd` open under `number`, 3 for instance. The
-/// descriptor stays open here until the command is dropped.
+/// descriptor stays open here until the command is dropped. Several are passed in the order of
+/// their numbers.
 ///
 /// # Errors
 /// The error of fcntl(2) when no descriptor is free.
@@ -64,6 +65,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Seek, Write};
     use std::process::Stdio;
 
     #[test]
@@ -77,6 +79,19 @@ mod tests {
             let [line] = ours.as_slice() else { panic!("not exactly once: {listing}") };
             assert!(line.contains(&format!(" {number} -> ")), "{line}");
         }
+    }
+
+    #[test]
+    fn several_descriptors_do_not_overwrite_each_other() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "cat <&3; cat <&4; cat <&5"]).stdin(Stdio::null());
+        for number in 3..=5 {
+            let mut file = tempfile::tempfile().unwrap();
+            write!(file, "{number} ").unwrap();
+            file.rewind().unwrap();
+            pass_fd(&mut command, file.into(), number).unwrap();
+        }
+        assert_eq!(command.output().unwrap().stdout, b"3 4 5 ");
     }
 
     #[test]

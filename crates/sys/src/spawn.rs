@@ -55,7 +55,8 @@ fn reset_signals() {
     };
 }
 
-fn die_with(parent: u32) -> io::Result<()> {
+/// Neither allocates nor takes a lock: it also runs in a forked child.
+pub(crate) fn die_with(parent: u32) -> io::Result<()> {
     // SAFETY: this prctl takes integers only.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } < 0 {
         return Err(io::Error::last_os_error());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Create: bundle files, rootfs, streams, the OCI runtime's create; undone in reverse on failure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wedge_oci::{Bundle, Mount, Options, Runtime, Spec};
@@ -56,7 +56,7 @@ pub(crate) async fn create(
     let mounted = !request.rootfs.is_empty();
     bundle.write_options(&request.options)?;
     bundle.write_runtime(&request.options.binary_name)?;
-    wedge_oci::mount_rootfs(&request.rootfs, &rootfs).await?;
+    wedge_oci::mount_rootfs(&reaper, &request.rootfs, &rootfs).await?;
     let task = Arc::new(Task::new(Parts {
         runtime: Runtime::new(
             reaper.clone(),
@@ -66,6 +66,7 @@ pub(crate) async fn create(
             &request.options,
         ),
         id: request.id.clone(),
+        namespace: namespace.to_owned(),
         bundle,
         reaper,
         events,
@@ -80,11 +81,17 @@ pub(crate) async fn create(
             Ok(task)
         }
         Err(err) => {
-            if mounted && let Err(unmount) = wedge_oci::unmount_recursive(&rootfs).await {
-                log::warn!(id = task.id.as_str(); "failed to cleanup rootfs mount: {unmount}");
+            if mounted {
+                unmount(&task, &rootfs).await;
             }
             Err(err)
         }
+    }
+}
+
+async fn unmount(task: &Task, rootfs: &Path) {
+    if let Err(err) = wedge_oci::unmount_recursive(&task.reaper, rootfs).await {
+        log::warn!(id = task.id.as_str(); "failed to cleanup rootfs mount: {err}");
     }
 }
 
@@ -92,25 +99,25 @@ pub(crate) async fn create(
 async fn make(task: &Arc<Task>, checkpoint: &str) -> Result<u32> {
     match checkpoint {
         "" => create_init(task).await,
-        image_path => prepare_restore(task, image_path),
+        image_path => prepare_restore(task, image_path).await,
     }
 }
 
 /// Start will make the container from its checkpoint; for now it has no process, and pid 0.
-fn prepare_restore(task: &Task, image_path: &str) -> Result<u32> {
-    let spawning = Spawning::new(task, &task.init)?;
+async fn prepare_restore(task: &Task, image_path: &str) -> Result<u32> {
+    let spawning = Spawning::new(task, &task.init).await?;
     task.init.lifecycle().checkpointed();
     *lock(&task.restore) = Some(Restore { image_path: image_path.into(), spawning });
     Ok(0)
 }
 
 async fn create_init(task: &Arc<Task>) -> Result<u32> {
-    let mut spawning = Spawning::new(task, &task.init)?;
+    let mut spawning = Spawning::new(task, &task.init).await?;
     let expectation = task.reaper.expect();
     let io = spawning.child_io();
     let created = task.runtime.create(io, spawning.console.as_ref()).await;
-    // A runtime that was killed for taking too long may have made the container.
-    let exists = created.as_ref().err().is_none_or(wedge_oci::Error::is_timeout);
+    // A runtime that was killed may have made the container.
+    let exists = created.as_ref().err().is_none_or(wedge_oci::Error::is_cut_short);
     let result = match created {
         Ok(()) => connect_init(task, spawning, expectation).await,
         Err(err) => Err(err.into()),
@@ -119,6 +126,7 @@ async fn create_init(task: &Arc<Task>) -> Result<u32> {
         if exists && let Err(delete) = task.runtime.delete(true).await {
             log::warn!(id = task.id.as_str(); "failed to remove a half-made container: {delete}");
         }
+        task.remove_pid_file(&task.init);
         task.init.close_streams();
     }
     result
@@ -130,7 +138,9 @@ async fn connect_init(
     expectation: Expectation,
 ) -> Result<u32> {
     let pid = task.runtime.init_pid().await?;
-    spawning.finish(task, &task.init, expectation, pid).await
+    let pid = spawning.finish(task, &task.init, expectation, pid).await?;
+    task.find_cgroup(pid);
+    Ok(pid)
 }
 
 /// The event first, then an exit that was held meanwhile.

@@ -45,7 +45,7 @@ impl Task {
         match process.kind {
             Kind::Exec => self.remove_exec(&process.id),
             Kind::Init => {
-                self.forget_execs();
+                self.forget_execs().await;
                 self.events.send(Event::Delete { container_id: self.id.clone(), pid, exit });
             }
         }
@@ -60,9 +60,9 @@ impl Task {
             self.kill_created().await;
         }
         self.runtime.delete(false).await?;
-        self.init.close_streams();
+        self.init.end_streams().await;
         if self.rootfs_mounted {
-            wedge_oci::unmount_recursive(&self.bundle.rootfs())
+            wedge_oci::unmount_recursive(&self.reaper, &self.bundle.rootfs())
                 .await
                 .map_err(|source| Error::Unmount { source })?;
         }
@@ -88,9 +88,18 @@ impl Task {
 
     async fn delete_exec(&self, process: &Process) {
         self.drain(process).await;
-        process.close_streams();
-        if let Err(err) = self.bundle.remove_pid(&self.bundle.exec_pid(&process.id)) {
-            log::warn!(id = self.id.as_str(); "failed to remove the pid file of an exec: {err}");
+        process.end_streams().await;
+        self.remove_pid_file(process);
+    }
+
+    /// Removes the pid file of a process that is gone, or whose start failed half-way.
+    pub(crate) fn remove_pid_file(&self, process: &Process) {
+        let path = match process.kind {
+            Kind::Init => self.bundle.init_pid(),
+            Kind::Exec => self.bundle.exec_pid(&process.id),
+        };
+        if let Err(err) = self.bundle.remove_pid(&path) {
+            log::warn!(id = self.id.as_str(); "failed to remove a pid file: {err}");
         }
     }
 
@@ -102,10 +111,18 @@ impl Task {
         }
     }
 
-    fn forget_execs(&self) {
+    async fn forget_execs(&self) {
+        let mut streams = Vec::new();
         for exec in self.take_execs() {
-            exec.close_streams();
+            streams.extend(exec.take_streams());
             exec.abandon();
+        }
+        // All are closed before one is waited for.
+        for copier in &streams {
+            copier.close();
+        }
+        for copier in streams {
+            copier.end().await;
         }
     }
 }

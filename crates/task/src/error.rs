@@ -135,13 +135,11 @@ impl Error {
             Error::Oci(source) => match source.kind() {
                 OciKind::NotFound => Code::NotFound,
                 OciKind::InvalidArgument => Code::InvalidArgument,
-                OciKind::Unimplemented => Code::Unimplemented,
                 OciKind::Unknown => Code::Unknown,
             },
             Error::Stdio { source, .. } => match source.kind() {
                 StdioKind::NotFound => Code::NotFound,
                 StdioKind::InvalidArgument => Code::InvalidArgument,
-                StdioKind::Unimplemented => Code::Unimplemented,
                 StdioKind::Unknown => Code::Unknown,
             },
             Error::State(_)

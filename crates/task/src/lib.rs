@@ -20,7 +20,8 @@
 //!
 //! Two kinds of lock: `std::sync::Mutex` for state, held for a few lines and never across an
 //! await; and one `tokio::sync::Mutex` per process, its *turn*, which only queues Start, Delete,
-//! Pause and Resume of that process. Kill, State, Wait, Pids and Connect take no turn.
+//! Pause, Resume and Update of that process. Kill, State, Wait, Pids, Stats and Connect take no
+//! turn.
 #![forbid(unsafe_code)]
 
 mod create;
@@ -33,6 +34,7 @@ mod id;
 mod lifecycle;
 mod oom;
 mod process;
+mod resources;
 mod sandbox;
 mod start;
 mod task;

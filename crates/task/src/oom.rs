@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The container's OOM watch (invariant I7): armed once, in the init's first Start; read a last
-//! time before init's exit is published; gone with that exit.
+//! The container's OOM watch (invariant I7): armed once, in the init's first Start; reports from
+//! when that is announced (I3); read a last time before init's exit is published; gone with that
+//! exit.
 
 use std::sync::Arc;
 
@@ -21,32 +22,45 @@ pub(crate) enum OomWatch {
     Over,
 }
 
-/// The monitor and the task that reads it; the task ends with this value.
+/// The monitor and, once kills are reported, the task that reads it; the task ends with this value.
 #[derive(Debug)]
 pub(crate) struct Watching {
     monitor: Arc<OomMonitor>,
-    reader: AbortHandle,
+    reader: Option<AbortHandle>,
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.reader.abort();
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
     }
 }
 
 impl OomWatch {
-    /// Starts to watch the memory cgroup of `pid`, unless that was done before.
-    pub(crate) fn arm(&mut self, container_id: &str, pid: u32, events: &EventSink) {
+    /// Starts to watch the memory cgroup of `pid`, unless that was done before. Kills are counted
+    /// from now on, and reported from [`OomWatch::report`] on.
+    pub(crate) fn arm(&mut self, container_id: &str, pid: u32) {
         if !matches!(self, OomWatch::Unarmed) {
             return;
         }
         *self = match OomMonitor::arm(pid) {
-            Ok(monitor) => OomWatch::Armed(watch(Arc::new(monitor), container_id, events)),
+            Ok(monitor) => OomWatch::Armed(Watching { monitor: Arc::new(monitor), reader: None }),
             Err(err) => {
                 log::warn!(id = container_id, pid = pid; "no OOM events for this container: {err}");
                 OomWatch::Over
             }
         };
+    }
+
+    /// Reports the kills so far and those to come. Call it when the start event is queued: a
+    /// container may run out of memory before the OCI runtime's start returns.
+    pub(crate) fn report(&mut self, container_id: &str, events: &EventSink) {
+        if let OomWatch::Armed(watching) = self
+            && watching.reader.is_none()
+        {
+            watching.reader = Some(read(watching.monitor.clone(), container_id, events));
+        }
     }
 
     /// Ends the watch. Returns whether there were kills that no event told of.
@@ -59,15 +73,14 @@ impl OomWatch {
     }
 }
 
-fn watch(monitor: Arc<OomMonitor>, container_id: &str, events: &EventSink) -> Watching {
+fn read(monitor: Arc<OomMonitor>, container_id: &str, events: &EventSink) -> AbortHandle {
     let (events, container_id) = (events.clone(), container_id.to_owned());
-    let source = monitor.clone();
     #[expect(clippy::disallowed_methods, reason = "owned by Watching, which aborts it")]
     let reader = tokio::spawn(async move {
-        while let Some(kills) = source.next().await {
+        while let Some(kills) = monitor.next().await {
             log::info!(id = container_id.as_str(), kills = kills; "out of memory");
             events.send(Event::Oom { container_id: container_id.clone() });
         }
     });
-    Watching { monitor, reader: reader.abort_handle() }
+    reader.abort_handle()
 }

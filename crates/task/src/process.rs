@@ -152,9 +152,20 @@ impl Process {
 
     /// Ends the copies and closes every descriptor of theirs.
     pub(crate) fn close_streams(&self) {
-        if let Some(copier) = lock(&self.streams).copier.take() {
+        if let Some(copier) = self.take_streams() {
             copier.close();
         }
+    }
+
+    /// As [`Process::close_streams`], and waits until a logging binary has ended or was killed.
+    pub(crate) async fn end_streams(&self) {
+        if let Some(copier) = self.take_streams() {
+            copier.end().await;
+        }
+    }
+
+    pub(crate) fn take_streams(&self) -> Option<Arc<Copier>> {
+        lock(&self.streams).copier.take()
     }
 
     /// Drops our own writer of standard input, now or as soon as there is one.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use wedge_cgroups::Stats;
 use wedge_oci::Checkpoint;
 use wedge_reaper::{Exit, Reaper};
 
@@ -180,6 +181,22 @@ impl Sandbox {
     /// As the Go shim.
     pub async fn resume(&self, id: &str) -> Result<()> {
         self.task(id)?.resume().await
+    }
+
+    /// What a container's cgroups have counted; when they are gone, 0.
+    ///
+    /// # Errors
+    /// No such container, or its cgroups were not found when it was created.
+    pub fn stats(&self, id: &str) -> Result<Stats> {
+        self.task(id)?.stats()
+    }
+
+    /// Changes a container's limits to `resources`, JSON of an OCI `LinuxResources`.
+    ///
+    /// # Errors
+    /// As the Go shim.
+    pub async fn update(&self, id: &str, resources: &[u8]) -> Result<()> {
+        self.task(id)?.update(resources).await
     }
 
     /// Saves a container's processes as images.

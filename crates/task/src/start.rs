@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use wedge_oci::{ChildIo, ConsoleSocket};
 use wedge_reaper::Expectation;
-use wedge_stdio::{Copier, Prepared};
+use wedge_stdio::{Context, Copier, Prepared};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -45,7 +45,7 @@ impl Task {
         }
         let pid = self.init.pid();
         // Before the init is released: it may run out of memory at once.
-        lock(&self.oom).arm(&self.id, pid, &self.events);
+        lock(&self.oom).arm(&self.id, pid);
         self.runtime.start().await?;
         Ok(pid)
     }
@@ -58,17 +58,35 @@ impl Task {
         self.runtime.restore(&image_path, io, spawning.console.as_ref()).await?;
         let pid = self.runtime.init_pid().await?;
         spawning.finish(self, &self.init, expectation, pid).await?;
-        lock(&self.oom).arm(&self.id, pid, &self.events);
+        self.find_cgroup(pid);
+        lock(&self.oom).arm(&self.id, pid);
         Ok(pid)
     }
 
     async fn start_exec(self: &Arc<Self>, process: &Arc<Process>) -> Result<u32> {
-        let mut spawning = Spawning::new(self, process)?;
+        let mut spawning = Spawning::new(self, process).await?;
         let expectation = self.reaper.expect();
         let io = spawning.child_io();
-        self.runtime.exec(&process.id, &process.spec, io, spawning.console.as_ref()).await?;
+        let ran = self.runtime.exec(&process.id, &process.spec, io, spawning.console.as_ref());
+        if let Err(err) = ran.await {
+            if err.is_cut_short() {
+                self.kill_stray(&process.id, expectation).await;
+            }
+            return Err(err.into());
+        }
         let pid = self.runtime.exec_pid(&process.id).await?;
         spawning.finish(self, process, expectation, pid).await
+    }
+
+    /// Ends the process that a runtime may have started before it was killed. One it has not named
+    /// yet still waits for it, and ends by itself.
+    async fn kill_stray(&self, exec_id: &str, expectation: Expectation) {
+        let Ok(pid) = self.runtime.exec_pid(exec_id).await else { return };
+        let claimed = expectation.claim(pid).map(|(_, pidfd)| pidfd);
+        let killed = claimed.and_then(|pidfd| pidfd.map_or(Ok(()), |p| p.send_signal(SIGKILL)));
+        if let Err(err) = killed {
+            log::debug!(id = self.id.as_str(), pid = pid; "nothing to kill: {err}");
+        }
     }
 
     fn announce(&self, process: &Process, pid: u32) {
@@ -77,6 +95,9 @@ impl Task {
             Kind::Init => Event::Start { container_id, pid },
             Kind::Exec => Event::ExecStarted { container_id, exec_id: process.id.clone(), pid },
         });
+        if process.kind == Kind::Init {
+            lock(&self.oom).report(&self.id, &self.events);
+        }
     }
 }
 
@@ -123,6 +144,7 @@ impl Drop for Starting<'_> {
             (Kind::Init, Some(exit)) => self.task.settle_later(self.process, exit),
             (Kind::Init, None) => {}
             (Kind::Exec, _) => {
+                self.task.remove_pid_file(self.process);
                 self.process.close_streams();
                 self.process.clear_live();
                 self.process.abandon();
@@ -148,16 +170,26 @@ pub(crate) struct Spawning {
 }
 
 impl Spawning {
-    pub(crate) fn new(task: &Task, process: &Process) -> Result<Spawning> {
+    pub(crate) async fn new(task: &Task, process: &Process) -> Result<Spawning> {
         let step = match process.kind {
             Kind::Init => "failed to create OCI runtime console socket",
             Kind::Exec => "failed to create runc console socket",
         };
         let console = process.stdio.terminal.then(ConsoleSocket::bind).transpose();
         let console = console.map_err(|source| Error::ConsoleSocket { step, source })?;
-        let step = "failed to create init process I/O";
-        let streams =
-            process.stdio.prepare(task.owner).map_err(|source| Error::Stdio { step, source })?;
+        // Go opens what a terminal is copied to only when there is one; this is its text.
+        let step = match console {
+            Some(_) => "failed to start console copy",
+            None => "failed to create init process I/O",
+        };
+        let context = Context {
+            owner: task.owner,
+            id: &process.id,
+            namespace: &task.namespace,
+            reaper: &task.reaper,
+        };
+        let streams = process.stdio.prepare(&context).await;
+        let streams = streams.map_err(|source| Error::Stdio { step, source })?;
         Ok(Spawning { streams, console })
     }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use wedge_cgroups::Cgroup;
 use wedge_oci::{Bundle, Checkpoint, Runtime};
 use wedge_reaper::Reaper;
 use wedge_stdio::{Owner, Request};
@@ -34,6 +35,7 @@ pub struct ExecRequest {
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: String,
+    pub(crate) namespace: String,
     pub(crate) bundle: Bundle,
     pub(crate) runtime: Runtime,
     pub(crate) reaper: Reaper,
@@ -49,12 +51,15 @@ pub(crate) struct Task {
     pub(crate) oom: Mutex<OomWatch>,
     /// The checkpoint that Start is to restore.
     pub(crate) restore: Mutex<Option<Restore>>,
+    /// Where its limits and counters are, from when it was made.
+    pub(crate) cgroup: Mutex<Option<Cgroup>>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
 }
 
 /// The parts of a task that are known before its container exists.
 pub(crate) struct Parts {
     pub(crate) id: String,
+    pub(crate) namespace: String,
     pub(crate) bundle: Bundle,
     pub(crate) runtime: Runtime,
     pub(crate) reaper: Reaper,
@@ -70,6 +75,7 @@ impl Task {
         Task {
             init: Arc::new(Process::init(&parts.id, parts.stdio)),
             id: parts.id,
+            namespace: parts.namespace,
             bundle: parts.bundle,
             runtime: parts.runtime,
             reaper: parts.reaper,
@@ -80,6 +86,7 @@ impl Task {
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
             restore: Mutex::default(),
+            cgroup: Mutex::default(),
             execs: Mutex::default(),
         }
     }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 fn said(printed: &str, logged: Logged) -> Said {
     let ended = "runc did not terminate successfully: exit status 1".to_owned();
-    Said { ended, printed: printed.to_owned(), logged, timed_out: false }
+    Said { ended, printed: printed.to_owned(), logged, cut_short: false }
 }
 
 fn message(text: &str) -> Logged {

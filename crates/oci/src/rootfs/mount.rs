@@ -1,58 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mounting a root file system, component by component.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::mount::{MntFlags, MsFlags, mount as mount_call, umount2};
-use nix::sys::stat::Mode;
-use nix::sys::statvfs::{FsFlags, statvfs};
-use tokio::task::spawn_blocking;
+use nix::mount::{MntFlags, umount2};
+use wedge_reaper::Reaper;
 
-use crate::error::{Error, Result, on_path};
+use crate::error::{Result, on_path};
+use crate::rootfs::component::Component;
+use crate::rootfs::loop_device::LoopDevice;
 use crate::rootfs::options::MountOptions;
+use crate::rootfs::{blocking, fuse, id_map, undo};
 
 /// One mount of a root file system, `containerd.types.Mount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
     /// The file system type.
     pub fs_type: String,
-    /// The device, or the directory of a bind mount.
+    /// The device, or the directory of a bind mount, or the image of a loop mount.
     pub source: String,
     /// The mount point inside the root file system; empty: its root.
     pub target: String,
-    /// Options as in fstab.
+    /// Options as in fstab, with `loop`, `uidmap=` and `gidmap=`.
     pub options: Vec<String>,
 }
 
 /// Makes `mounts` at `rootfs`, in order, and the directory itself when it is missing. Without
-/// mounts nothing is touched.
+/// mounts nothing is touched. To be called from the thread that drives the runtime: mount helpers
+/// and the holders of user namespaces start from it, through `reaper`.
 ///
-/// Targets are resolved below `rootfs`: a symbolic link in an image leads nowhere else. A future
-/// that is dropped leaves the mounts to be made in the background.
+/// Targets are resolved below `rootfs`: a symbolic link in an image leads nowhere else. When the
+/// future is dropped, a call that is under way is completed and then undone in the background.
 ///
 /// # Errors
 /// "failed to mount rootfs component: …"; whatever was mounted is unmounted again.
-pub async fn mount_rootfs(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+pub async fn mount_rootfs(reaper: &Reaper, mounts: &[Mount], rootfs: &Path) -> Result<()> {
     if mounts.is_empty() {
         return Ok(());
     }
-    let (mounts, rootfs) = (mounts.to_vec(), rootfs.to_path_buf());
-    let work = spawn_blocking(move || mount_all(&mounts, &rootfs)).await;
-    work.map_err(|cause| Error::Interrupted { cause })?
-}
-
-fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
-    make_dir(rootfs)?;
-    let mut undo = Undo(Vec::new());
+    let dir = rootfs.to_path_buf();
+    blocking(move || make_dir(&dir)).await?;
+    let mut made = Undo::default();
     for mount in mounts {
-        mount_one(mount, rootfs, &mut undo)?;
+        match mount_one(reaper, mount, rootfs).await {
+            Ok(mounted) => made.0.extend(mounted),
+            Err(err) => {
+                undo(made).await;
+                return Err(err);
+            }
+        }
     }
-    undo.0.clear();
+    made.keep();
     Ok(())
 }
 
@@ -65,129 +66,72 @@ fn make_dir(rootfs: &Path) -> Result<()> {
     }
 }
 
-fn mount_one(mount: &Mount, rootfs: &Path, undo: &mut Undo) -> Result<()> {
-    if mount.fs_type.starts_with("fuse.") || mount.fs_type.starts_with("fuse3.") {
-        let what = format!("file system type {:?}", mount.fs_type);
-        return Err(Error::UnsupportedMount { what });
+/// A remount makes nothing that could be undone.
+async fn mount_one(reaper: &Reaper, mount: &Mount, rootfs: &Path) -> Result<Option<Mounted>> {
+    if let Some(helper) = fuse::helper(&mount.fs_type) {
+        return fuse::mount(reaper, helper, mount, rootfs).await;
     }
-    let options = MountOptions::parse(&mount.fs_type, &mount.options)?;
-    let call = MountCall { mount, rootfs, data: &options.data };
-    if !options.is_pure_remount() {
-        let point = call.mount(options.flags)?;
-        if !options.is_remount() {
-            undo.0.push(point);
-        }
-    }
-    if let Some(propagation) = options.propagation {
-        call.change(propagation)?;
-    }
-    if options.is_read_only_bind() {
-        let locked = call.locked_flags(options.flags)?;
-        call.change(options.flags | locked | MsFlags::MS_REMOUNT)?;
-    }
-    Ok(())
+    let options = MountOptions::parse(&mount.options)?;
+    let user_namespace = match &options.id_maps {
+        Some((users, groups)) => Some(id_map::user_namespace(reaper, users, groups)?),
+        None => None,
+    };
+    let device = match options.image {
+        Some(image) => Some(LoopDevice::set_up(Path::new(&mount.source), image).await?),
+        None => None,
+    };
+    let (mount, rootfs) = (mount.clone(), rootfs.to_path_buf());
+    let component = Component { mount, rootfs, options, user_namespace, device };
+    blocking(move || component.mount()).await
 }
 
-/// The mount being made.
-struct MountCall<'a> {
-    mount: &'a Mount,
-    rootfs: &'a Path,
-    data: &'a str,
+/// A mount that goes when this is dropped.
+#[derive(Debug)]
+pub(super) struct Mounted(Option<PathBuf>);
+
+impl Mounted {
+    /// Takes charge of the mount on top at `point`.
+    pub(super) fn at(point: PathBuf) -> Mounted {
+        Mounted(Some(point))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+
+    /// Unmounts it now.
+    pub(super) fn unmount(mut self) -> io::Result<()> {
+        self.0.take().map_or(Ok(()), |point| detach(&point))
+    }
 }
 
-impl MountCall<'_> {
-    /// Makes the mount and returns the path it is at.
-    fn mount(&self, flags: MsFlags) -> Result<PathBuf> {
-        let made = self.locate().and_then(|target| {
-            let path = magic_link(&target);
-            let point = fs::read_link(&path)?;
-            let (source, fs_type) = (self.mount.source.as_str(), self.mount.fs_type.as_str());
-            mount_call(Some(source), &path, Some(fs_type), flags, Some(self.data))?;
-            Ok(point)
-        });
-        made.map_err(|cause| self.failed(flags, cause))
-    }
-
-    /// Changes flags of the mount that is there now.
-    fn change(&self, flags: MsFlags) -> Result<()> {
-        let changed = self.locate().and_then(|target| {
-            let none = None::<&str>;
-            Ok(mount_call(none, &magic_link(&target), none, flags, none)?)
-        });
-        changed.map_err(|cause| self.failed(flags, cause))
-    }
-
-    /// In a user namespace some flags of the source are locked, and a remount must repeat them
-    /// (`CL_UNPRIVILEGED`, fs/namespace.c).
-    fn locked_flags(&self, flags: MsFlags) -> Result<MsFlags> {
-        if !in_user_namespace() {
-            return Ok(MsFlags::empty());
-        }
-        let stat = self.locate().and_then(|target| Ok(statvfs(&magic_link(&target))?));
-        let set = stat.map_err(|cause| self.failed(flags, cause))?.flags();
-        let pairs = [
-            (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
-            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-            (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-            (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
-            (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
-            (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        ];
-        Ok(pairs
-            .into_iter()
-            .filter(|(stat, _)| set.contains(*stat))
-            .map(|(_, flag)| flag)
-            .collect())
-    }
-
-    /// Opens the target, and with it whatever is mounted there by now.
-    fn locate(&self) -> io::Result<OwnedFd> {
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let root = open(self.rootfs, flags | OFlag::O_DIRECTORY, Mode::empty())?;
-        if self.mount.target.is_empty() {
-            return Ok(root);
-        }
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let how = OpenHow::new().flags(flags).resolve(resolve);
-        Ok(openat2(root, self.mount.target.as_str(), how)?)
-    }
-
-    fn failed(&self, flags: MsFlags, cause: io::Error) -> Error {
-        let below = Path::new(&self.mount.target).components();
-        let below = below.filter(|part| matches!(part, Component::Normal(_)));
-        Error::Mount {
-            mount: Box::new(self.mount.clone()),
-            target: self.rootfs.components().chain(below).collect(),
-            flags: flags.bits(),
-            data: self.data.to_owned(),
-            cause,
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(point) = self.0.take()
+            && let Err(err) = detach(&point)
+        {
+            log::warn!("failed to cleanup rootfs mount {}: {err}", point.display());
         }
     }
 }
 
-/// A path that leads to exactly what is open.
-fn magic_link(fd: impl AsFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+/// Nobody can have got used to it, and it must go whatever is busy.
+pub(super) fn detach(point: &Path) -> io::Result<()> {
+    Ok(umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?)
 }
 
-/// Outside of one, all ids are mapped to themselves (user_namespaces(7)).
-fn in_user_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_whitespace().eq(["0", "0", "4294967295"])
-}
+/// Mounts that go in reverse when this is dropped.
+#[derive(Default)]
+struct Undo(Vec<Mounted>);
 
-/// What was mounted, to be unmounted in reverse when this is dropped.
-struct Undo(Vec<PathBuf>);
+impl Undo {
+    fn keep(mut self) {
+        self.0.drain(..).for_each(Mounted::keep);
+    }
+}
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        for point in self.0.iter().rev() {
-            // Detached: nobody can have got used to it, and it must go whatever is busy.
-            let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-            if let Err(err) = umount2(point, flags) {
-                log::warn!("failed to cleanup rootfs mount {}: {err}", point.display());
-            }
-        }
+        while self.0.pop().is_some() {}
     }
 }

@@ -10,28 +10,43 @@ use crate::error::{Result, on_path};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
+/// A path with at least one mount.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct MountPoint {
+    pub(super) path: PathBuf,
+    /// A program serves one of the mounts.
+    pub(super) is_fuse: bool,
+}
+
 /// The mount points at and below `root`, the longest first; a path with several mounts on top of
 /// each other comes once.
 ///
 /// # Errors
 /// When the list cannot be read.
-pub(super) fn mounts_below(root: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn mounts_below(root: &Path) -> Result<Vec<MountPoint>> {
     let list = fs::read(MOUNTINFO).map_err(on_path("open", MOUNTINFO))?;
     Ok(below(&list, root))
 }
 
-fn below(list: &[u8], root: &Path) -> Vec<PathBuf> {
+fn below(list: &[u8], root: &Path) -> Vec<MountPoint> {
     let points = list.split(|&byte| byte == b'\n').filter_map(mount_point);
-    let mut points: Vec<PathBuf> = points.filter(|point| point.starts_with(root)).collect();
-    points.sort_by(|a, b| b.as_os_str().len().cmp(&a.as_os_str().len()).then_with(|| a.cmp(b)));
-    points.dedup();
+    let mut points: Vec<_> = points.filter(|point| point.path.starts_with(root)).collect();
+    let length = |point: &MountPoint| point.path.as_os_str().len();
+    points.sort_by(|a, b| length(b).cmp(&length(a)).then_with(|| a.path.cmp(&b.path)));
+    points.dedup_by(|other, kept| {
+        let same = other.path == kept.path;
+        kept.is_fuse |= same && other.is_fuse;
+        same
+    });
     points
 }
 
-/// The fifth field of a line.
-fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    let field = line.split(|&byte| byte == b' ').nth(4)?;
-    Some(PathBuf::from(OsString::from_vec(unescape(field))))
+/// The fifth field of a line, and the one after the separator.
+fn mount_point(line: &[u8]) -> Option<MountPoint> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let path = PathBuf::from(OsString::from_vec(unescape(fields.nth(4)?)));
+    let fs_type = fields.skip_while(|&field| field != b"-").nth(1).unwrap_or_default();
+    Some(MountPoint { path, is_fuse: fs_type == b"fuse" || fs_type.starts_with(b"fuse.") })
 }
 
 /// Space, tab, newline and backslash are written as a backslash and three octal digits.
@@ -71,9 +86,17 @@ mod tests {
             38 36 0:42 / /b/rootfs rw - tmpfs tmpfs rw\n\
             39 36 0:43 / /b/rootfs-other rw - tmpfs tmpfs rw\n\
             40 36 0:44 / /b/rootfs/with\\040space\\134 rw - tmpfs tmpfs rw\n\
+            41 36 0:45 / /b/rootfs/disk rw - fuseblk /dev/sda rw\n\
+            42 36 0:46 / /b/rootfs rw,relatime shared:1 master:2 - fuse.x x rw\n\
             broken\n";
-        let expected = ["/b/rootfs/with space\\", "/b/rootfs/proc", "/b/rootfs"];
-        assert_eq!(below(list, Path::new("/b/rootfs")), expected.map(PathBuf::from));
+        let expected = [
+            ("/b/rootfs/with space\\", false),
+            ("/b/rootfs/disk", false),
+            ("/b/rootfs/proc", false),
+            ("/b/rootfs", true),
+        ]
+        .map(|(path, is_fuse)| MountPoint { path: path.into(), is_fuse });
+        assert_eq!(below(list, Path::new("/b/rootfs")), expected);
         assert!(below(list, Path::new("/c")).is_empty());
     }
 

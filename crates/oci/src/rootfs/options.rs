@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Mount options as in fstab → flags and data of mount(2).
+//! Mount options as in fstab → flags and data of mount(2), and what is done around that call.
 
 use nix::mount::MsFlags;
-use nix::unistd::{SysconfVar, sysconf};
 
 use crate::error::{Error, Result};
 
@@ -63,37 +62,72 @@ pub(super) struct MountOptions {
     pub(super) flags: MsFlags,
     /// The flags of a second call that changes the propagation type: the kernel wants it alone.
     pub(super) propagation: Option<MsFlags>,
-    /// What the file system itself is to know, joined by commas.
-    pub(super) data: String,
+    /// What the file system itself is to know.
+    pub(super) data: Vec<String>,
+    /// The source is a file that a loop device is to show.
+    pub(super) image: Option<Image>,
+    /// How ids are mapped, for users and for groups.
+    pub(super) id_maps: Option<(String, String)>,
+}
+
+/// How the loop device of a file is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) read_only: bool,
+    pub(super) direct_io: bool,
 }
 
 impl MountOptions {
-    /// Reads the options of a mount of type `fs_type`.
+    /// Reads the options of a mount.
     ///
     /// # Errors
-    /// For options this shim cannot honour, and for more data than the kernel takes.
-    pub(super) fn parse(fs_type: &str, options: &[String]) -> Result<MountOptions> {
-        let mut all = MsFlags::empty();
-        let mut data: Vec<&str> = Vec::new();
+    /// For options that are none of ours.
+    pub(super) fn parse(options: &[String]) -> Result<MountOptions> {
+        let mut flags = MsFlags::empty();
+        let (mut looped, mut users, mut groups) = (false, None, None);
+        let mut data = Vec::new();
         for option in options {
-            refuse(option)?;
-            match TABLE.iter().find(|(name, _)| name == option) {
-                Some((_, Set(flags))) => all.insert(*flags),
-                Some((_, Clear(flags))) => all.remove(*flags),
-                None => data.push(option),
+            if let Some((_, effect)) = TABLE.iter().find(|(name, _)| name == option) {
+                match effect {
+                    Set(bits) => flags.insert(*bits),
+                    Clear(bits) => flags.remove(*bits),
+                }
+            } else if option == "loop" {
+                looped = true;
+            } else if let Some(map) = option.strip_prefix("uidmap=") {
+                users = Some(map.to_owned());
+            } else if let Some(map) = option.strip_prefix("gidmap=") {
+                groups = Some(map.to_owned());
+            } else if option.starts_with("X-containerd.") {
+                return Err(Error::InternalMountOption { option: option.clone() });
+            } else {
+                data.push(option.clone());
             }
         }
-        let data = data.join(",");
-        check_length(fs_type, &data)?;
-        let propagates = all.intersects(PROPAGATION);
-        let propagation = propagates.then_some(all & (PROPAGATION | MsFlags::MS_REC));
-        Ok(MountOptions { flags: all - PROPAGATION, propagation, data })
+        let image = looped.then(|| Image {
+            read_only: flags.contains(MsFlags::MS_RDONLY),
+            direct_io: take(&mut data, "direct-io"),
+        });
+        let propagation = flags & (PROPAGATION | MsFlags::MS_REC);
+        Ok(MountOptions {
+            flags: flags - PROPAGATION,
+            propagation: flags.intersects(PROPAGATION).then_some(propagation),
+            data,
+            image,
+            // One without the other is ignored, as by containerd.
+            id_maps: users.filter(|map| !map.is_empty()).zip(groups.filter(|map| !map.is_empty())),
+        })
     }
 
     /// Whether this only changes flags of a mount that is there: then mount(2) is not called with
     /// the source at all (moby #34077).
     pub(super) fn is_pure_remount(&self) -> bool {
         self.is_remount() && self.data.is_empty()
+    }
+
+    /// Whether this shows what is somewhere else already.
+    pub(super) fn is_bind(&self) -> bool {
+        self.flags.contains(MsFlags::MS_BIND) && !self.is_remount()
     }
 
     /// Whether this makes no new mount.
@@ -107,30 +141,10 @@ impl MountOptions {
     }
 }
 
-fn refuse(option: &str) -> Result<()> {
-    if option.starts_with("X-containerd.") {
-        return Err(Error::InternalMountOption { option: option.to_owned() });
-    }
-    let mapped = option.starts_with("uidmap=") || option.starts_with("gidmap=");
-    if option == "loop" || mapped {
-        return Err(Error::UnsupportedMount { what: format!("mount option {option:?}") });
-    }
-    Ok(())
-}
-
-/// The kernel copies one page, with a zero at its end, and silently cuts the rest.
-fn check_length(fs_type: &str, data: &str) -> Result<()> {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    let page = page.and_then(|page| usize::try_from(page).ok()).unwrap_or(4096);
-    if data.len() < page {
-        return Ok(());
-    }
-    match fs_type {
-        "overlay" => Err(Error::UnsupportedMount {
-            what: format!("an overlay with {} bytes of options", data.len()),
-        }),
-        _ => Err(Error::MountOptionsTooLong),
-    }
+/// Removes `option` and says whether it was there.
+fn take(options: &mut Vec<String>, option: &str) -> bool {
+    let place = options.iter().position(|other| other == option);
+    place.map(|place| options.remove(place)).is_some()
 }
 
 #[cfg(test)]
@@ -140,7 +154,7 @@ mod tests {
 
     fn parse(options: &[&str]) -> Result<MountOptions> {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        MountOptions::parse("overlay", &options)
+        MountOptions::parse(&options)
     }
 
     #[test]
@@ -162,8 +176,12 @@ mod tests {
         ];
         for (options, flags, data) in table {
             let parsed = parse(options).unwrap();
-            assert_eq!((parsed.flags, parsed.data.as_str()), (flags, data), "{options:?}");
-            assert_eq!(parsed.propagation, None);
+            assert_eq!(
+                (parsed.flags, parsed.data.join(",")),
+                (flags, data.to_owned()),
+                "{options:?}"
+            );
+            assert_eq!((parsed.propagation, parsed.image, parsed.id_maps), (None, None, None));
         }
     }
 
@@ -176,29 +194,32 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_honoured_is_refused() {
-        for (option, text) in [
-            ("loop", "mount option \"loop\" is not supported yet"),
-            ("uidmap=0:1:2", "mount option \"uidmap=0:1:2\" is not supported yet"),
-            ("gidmap=0:1:2", "mount option \"gidmap=0:1:2\" is not supported yet"),
-            (
-                "X-containerd.mkdir.path=/x",
-                "internal mount option \"X-containerd.mkdir.path=/x\" was not consumed by the \
-                 mount manager",
-            ),
-        ] {
-            let err = parse(&["ro", option]).unwrap_err().to_string();
-            assert_eq!(err, format!("failed to mount rootfs component: {text}"));
-        }
+    fn an_option_for_the_mount_manager_is_refused() {
+        let err = parse(&["ro", "X-containerd.mkdir.path=/x"]).unwrap_err().to_string();
+        let text = "failed to mount rootfs component: internal mount option \
+            \"X-containerd.mkdir.path=/x\" was not consumed by the mount manager";
+        assert_eq!(err, text);
     }
 
     #[test]
-    fn more_data_than_the_kernel_takes_is_refused() {
-        let long = "x".repeat(1 << 16);
-        assert!(matches!(parse(&[&long]), Err(Error::UnsupportedMount { .. })));
-        let other = MountOptions::parse("tmpfs", &[long]);
-        assert!(matches!(other, Err(Error::MountOptionsTooLong)));
-        assert!(parse(&[&"x".repeat(4095)]).is_ok());
+    fn loop_devices_and_id_maps_are_no_data() {
+        let image = |options: &[&str]| {
+            let parsed = parse(options).unwrap();
+            (parsed.image, parsed.data.join(","))
+        };
+        let plain = Image { read_only: false, direct_io: false };
+        assert_eq!(image(&["loop", "x"]), (Some(plain), "x".to_owned()));
+        let both = Image { read_only: true, direct_io: true };
+        assert_eq!(image(&["direct-io", "ro", "loop"]), (Some(both), String::new()));
+        assert_eq!(image(&["direct-io"]), (None, "direct-io".to_owned()));
+
+        let parsed = parse(&["uidmap=0:1:2", "x", "gidmap=0:3:4,5:6:7"]).unwrap();
+        let maps = ("0:1:2".to_owned(), "0:3:4,5:6:7".to_owned());
+        assert_eq!((parsed.id_maps, parsed.data), (Some(maps), vec!["x".to_owned()]));
+        for half in [&["uidmap=0:1:2"][..], &["gidmap=0:1:2"], &["uidmap=", "gidmap=0:1:2"]] {
+            let parsed = parse(half).unwrap();
+            assert_eq!((parsed.id_maps, parsed.data), (None, vec![]), "{half:?}");
+        }
     }
 
     /// The obvious way to say what the flags are: for each flag, the last option about it.
@@ -222,17 +243,17 @@ mod tests {
             options in proptest::collection::vec(
                 prop_oneof![
                     (0..TABLE.len()).prop_map(|index| TABLE[index].0.to_owned()),
-                    "[a-z=/:]{0,12}".prop_filter("one option refused", |option| {
+                    "[a-z=/:]{0,12}".prop_filter("no data", |option| {
                         option != "loop" && !option.starts_with("uidmap=") && !option.starts_with("gidmap=")
                     }),
                 ],
                 0..30,
             ),
         ) {
-            let parsed = MountOptions::parse("ext4", &options).unwrap();
+            let parsed = MountOptions::parse(&options).unwrap();
             let known = |option: &String| TABLE.iter().any(|(name, _)| name == option);
             let unknown: Vec<_> = options.iter().filter(|option| !known(option)).cloned().collect();
-            prop_assert_eq!(parsed.data, unknown.join(","));
+            prop_assert_eq!(parsed.data, unknown);
             prop_assert!(!parsed.flags.intersects(PROPAGATION));
             let all = parsed.flags | parsed.propagation.unwrap_or(MsFlags::empty());
             for (_, Set(flags) | Clear(flags)) in TABLE {
@@ -246,8 +267,8 @@ mod tests {
         fn any_options_are_survived(
             options in proptest::collection::vec(any::<String>(), 0..20),
         ) {
-            if let Ok(parsed) = MountOptions::parse("tmpfs", &options) {
-                prop_assert!(parsed.data.len() <= options.join(",").len());
+            if let Ok(parsed) = MountOptions::parse(&options) {
+                prop_assert!(parsed.data.len() <= options.len());
             }
         }
     }

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Unmounting a root file system.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
-use tokio::task::spawn_blocking;
+use nix::sys::stat::Mode;
 use tokio::time::sleep;
+use wedge_reaper::Reaper;
 
 use crate::error::{Error, Result, on_path};
-use crate::rootfs::mountinfo::mounts_below;
+use crate::rootfs::component::magic_link;
+use crate::rootfs::mountinfo::{MountPoint, mounts_below};
+use crate::rootfs::{blocking, fuse};
 
 /// How often, and after which pauses, a busy mount is tried again: 2.5 seconds in all, for the
 /// whole tree, since what is below keeps the mounts above it busy too.
@@ -19,46 +24,50 @@ const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Unmounts everything at and below `path`, deepest first, however many mounts are on top of each
-/// other. A path that is empty, does not exist or has no mounts is fine.
+/// other. A path that is empty, does not exist or has no mounts is fine. To be called from the
+/// thread that drives the runtime: for FUSE file systems, fusermount is run through `reaper`.
 ///
 /// # Errors
 /// [`Error::Unmount`] of the mount at the top, usually because it is still busy after 2.5 seconds;
 /// a failure further down is logged and makes the one at the top fail too.
-pub async fn unmount_recursive(path: &Path) -> Result<()> {
+pub async fn unmount_recursive(reaper: &Reaper, path: &Path) -> Result<()> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
     let mounts = mounts_at(path).await?;
     let mut tries = TRIES;
     let mut result = Ok(());
-    for target in mounts {
+    for point in mounts {
         if let Err(err) = result {
             log::warn!("{err}");
         }
-        result = unmount_all(target, MntFlags::empty(), &mut tries).await;
+        if point.is_fuse {
+            fuse::unmount(reaper, &point.path).await;
+        }
+        result = unmount_all(point.path, MntFlags::empty(), &mut tries).await;
     }
     result
 }
 
 /// Like [`unmount_recursive`], but detaches what stays busy, and logs what cannot even be
 /// detached: for a container whose shim has died, where nobody is left to try again.
-pub async fn unmount_last_resort(path: &Path) {
-    let Err(err) = unmount_recursive(path).await else {
+pub async fn unmount_last_resort(reaper: &Reaper, path: &Path) {
+    let Err(err) = unmount_recursive(reaper, path).await else {
         return;
     };
     log::warn!("{err}, detaching it");
-    let targets = match mounts_at(path).await {
-        Ok(targets) => targets,
+    let mounts = match mounts_at(path).await {
+        Ok(mounts) => mounts,
         Err(err) => return log::warn!("failed to cleanup rootfs mount: {err}"),
     };
-    for target in targets {
-        if let Err(err) = unmount_all(target, MntFlags::MNT_DETACH, &mut 0).await {
+    for point in mounts {
+        if let Err(err) = unmount_all(point.path, MntFlags::MNT_DETACH, &mut 0).await {
             log::warn!("failed to cleanup rootfs mount: {err}");
         }
     }
 }
 
-async fn mounts_at(path: &Path) -> Result<Vec<PathBuf>> {
+async fn mounts_at(path: &Path) -> Result<Vec<MountPoint>> {
     let path = path.to_path_buf();
     blocking(move || match canonical(&path) {
         Ok(root) => mounts_below(&root),
@@ -68,10 +77,12 @@ async fn mounts_at(path: &Path) -> Result<Vec<PathBuf>> {
     .await
 }
 
-/// Resolves symbolic links. A dead network or FUSE mount cannot be looked at, but then its parent
-/// can, and the mount point itself is a directory.
+/// Resolves symbolic links without asking a file system that is mounted at `path`: one that is
+/// dead may never answer. When even that is too much, its parent can still be looked at, and the
+/// mount point itself is a directory.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
-    let result = path.canonicalize();
+    let opened = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let result = opened.map_err(io::Error::from).and_then(|fd| fs::read_link(magic_link(&fd)));
     match (&result, path.parent(), path.file_name()) {
         (Err(err), Some(parent), Some(name)) if err.kind() != io::ErrorKind::NotFound => {
             Ok(parent.canonicalize()?.join(name))
@@ -112,10 +123,4 @@ async fn unmount(target: PathBuf, flags: MntFlags) -> Result<Unmounted> {
         Err(errno) => Err(Error::Unmount { target, cause: errno.into() }),
     })
     .await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    spawn_blocking(work).await.map_err(|cause| Error::Interrupted { cause })?
 }

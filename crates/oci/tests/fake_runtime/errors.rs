@@ -60,6 +60,16 @@ fn what_an_earlier_create_logged_is_not_taken_for_the_error_of_a_silent_one() {
 }
 
 #[test]
+fn a_runtime_that_was_killed_is_told_from_one_that_failed() {
+    for (script, cut_short) in [("kill -9 $$", true), ("kill -6 $$", true), ("exit 255", false)] {
+        run(script, async |fake| {
+            let err = fake.runtime().create(ChildIo::default(), None).await.unwrap_err();
+            assert_eq!(err.is_cut_short(), cut_short, "{script}: {err}");
+        });
+    }
+}
+
+#[test]
 fn without_a_log_captured_output_is_the_message() {
     run("echo some; echo words >&2; exit 2", async |fake| {
         let runtime = fake.runtime();
@@ -69,6 +79,8 @@ fn without_a_log_captured_output_is_the_message() {
         let err = runtime.kill(9, false).await.unwrap_err().to_string();
         assert_eq!(err, format!("unknown error after kill: {ran}: some\nwords"));
         let err = runtime.pids().await.unwrap_err().to_string();
+        assert_eq!(err, format!("{ran}: some\nwords"));
+        let err = runtime.update(b"{}").await.unwrap_err().to_string();
         assert_eq!(err, format!("{ran}: some\nwords"));
         let console = ConsoleSocket::bind().unwrap();
         let err = runtime.exec("e", b"", ChildIo::default(), Some(&console)).await.unwrap_err();

@@ -21,7 +21,7 @@ impl Fake {
         let dir = self.dir.path().display();
         let head = format!(
             "#!/bin/sh\nB={dir}/bundle L=$4\nprintf '%s\\n' \"$@\" > {dir}/args\n\
-             for word; do case $word in create|start|exec|kill|delete|pause|resume|ps) C=$word; \
+             for word; do case $word in create|start|exec|kill|delete|pause|resume|ps|update) C=$word; \
              break;; esac; done\n\
              error() {{ printf '{{\"level\":\"error\",\"msg\":\"%s\"}}\\n' \"$1\" >> $L; }}\n"
         );

@@ -85,6 +85,25 @@ fn exec_hands_the_process_over_in_a_private_file_and_removes_it() {
 }
 
 #[test]
+fn resources_come_on_standard_input_as_they_were_sent() {
+    run("cat > $B/../resources", async |fake| {
+        let runtime = fake.runtime();
+        // More than a pipe holds.
+        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
+        for resources in ["{\"memory\": {\"limit\": 9223372036854771712}}", "null", &large] {
+            runtime.update(resources.as_bytes()).await.unwrap();
+            assert_eq!(fake.args(), format!("{GLOBAL} update --resources=- c1"));
+            assert_eq!(fs::read_to_string(fake.path("resources")).unwrap(), resources);
+        }
+        assert_eq!(fake.files(), <[String; 0]>::default(), "no log is left");
+        fs::remove_file(fake.path("args")).unwrap();
+        let err = runtime.update(b"[]").await.unwrap_err();
+        assert_eq!(err.kind(), wedge_oci::ErrorKind::InvalidArgument, "{err}");
+        assert!(!fake.path("args").exists(), "the runtime was not asked");
+    });
+}
+
+#[test]
 fn streams_are_the_containers_and_our_copies_are_closed() {
     run("cat > $B/../stdin; echo out; echo err >&2; exit 1", async |fake| {
         let (mut out, child_out) = pipe().unwrap();

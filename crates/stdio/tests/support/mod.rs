@@ -4,14 +4,17 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::task::{self, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use wedge_stdio::{Copier, Owner, Prepared, Request};
+use wedge_reaper::Reaper;
+use wedge_stdio::{Context, Copier, Error, Owner, Prepared, Request};
 
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A directory with fifos.
 pub struct Fifos(TempDir);
@@ -49,9 +52,20 @@ impl Fifos {
     }
 }
 
+/// Opens the streams of `request`, for which there is nothing to wait.
+pub fn prepare(request: &Request, owner: Owner) -> Result<Prepared, Error> {
+    let reaper = Reaper::new();
+    let context = Context { owner, id: "id", namespace: "namespace", reaper: &reaper };
+    let prepared = pin!(request.prepare(&context));
+    match prepared.poll(&mut task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("it waits for something"),
+    }
+}
+
 /// Starts the copies of `request`, and gives the process's ends.
 pub fn start(request: &Request) -> (Copier, [Option<OwnedFd>; 3]) {
-    let mut prepared: Prepared = request.prepare(Owner::default()).unwrap();
+    let mut prepared = prepare(request, Owner::default()).unwrap();
     let (stdin, stdout, stderr) = prepared.take_child();
     (prepared.start(None).unwrap(), [stdin, stdout, stderr])
 }

@@ -1,72 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real mounts in a temporary directory; needs root.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
+//! Mounting and unmounting as mount(2) does it.
 
 use std::fs::{self, File};
 use std::io::ErrorKind as IoErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use nix::mount::{MntFlags, umount2};
 use tokio::time::timeout;
-use wedge_oci::{ErrorKind, Mount, mount_rootfs, unmount_last_resort, unmount_recursive};
+use wedge_oci::{Mount, Result};
+use wedge_reaper::Reaper;
 
-/// A directory whose mounts go with it.
-struct Dir(tempfile::TempDir);
+use crate::support::{Dir, mount, tmpfs};
 
-impl Dir {
-    fn new() -> Dir {
-        Dir(tempfile::tempdir().unwrap())
-    }
-
-    /// A directory in it, with a file named "file".
-    fn source(&self, name: &str) -> PathBuf {
-        let path = self.0.path().join(name);
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("file"), name).unwrap();
-        path
-    }
-
-    fn rootfs(&self) -> PathBuf {
-        self.0.path().join("rootfs")
-    }
-
-    /// The mount options of each mount at or below it, by mount point.
-    fn mounts(&self) -> Vec<(String, String)> {
-        let list = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let fields = list.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let prefix = self.0.path().to_str().unwrap();
-        fields
-            .filter(|fields| fields[4].starts_with(prefix))
-            .map(|fields| (fields[4][prefix.len()..].to_owned(), fields[5].to_owned()))
-            .collect()
-    }
+/// None of these has a child.
+async fn mount_rootfs(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+    wedge_oci::mount_rootfs(&Reaper::new(), mounts, rootfs).await
 }
 
-impl Drop for Dir {
-    fn drop(&mut self) {
-        for (point, _) in self.mounts().into_iter().rev() {
-            let point = format!("{}{}", self.0.path().display(), point.replace("\\040", " "));
-            if let Err(err) = umount2(point.as_str(), MntFlags::MNT_DETACH) {
-                println!("{point} stays mounted: {err}");
-            }
-        }
-    }
+async fn unmount_recursive(path: &Path) -> Result<()> {
+    wedge_oci::unmount_recursive(&Reaper::new(), path).await
 }
 
-fn mount(fs_type: &str, source: &Path, target: &str, options: &[&str]) -> Mount {
-    Mount {
-        fs_type: fs_type.to_owned(),
-        source: source.to_str().unwrap().to_owned(),
-        target: target.to_owned(),
-        options: options.iter().map(|&option| option.to_owned()).collect(),
-    }
-}
-
-fn tmpfs(target: &str, options: &[&str]) -> Mount {
-    mount("tmpfs", Path::new("tmpfs"), target, options)
+async fn unmount_last_resort(path: &Path) {
+    wedge_oci::unmount_last_resort(&Reaper::new(), path).await;
 }
 
 #[tokio::test]
@@ -183,12 +141,6 @@ async fn a_failure_undoes_the_mounts_before_it_and_names_the_call() {
     );
     assert_eq!(err.to_string(), text);
     assert_eq!(dir.mounts(), []);
-    for unsupported in [mount("fuse3.x", &image, "", &[]), tmpfs("", &["loop"])] {
-        let mounts = [mount("bind", &image, "", &["bind"]), unsupported];
-        let err = mount_rootfs(&mounts, &dir.rootfs()).await.unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::Unimplemented);
-        assert_eq!(dir.mounts(), []);
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which programs may be logging binaries.
+//!
+//! The shim runs them as root, and who chooses the path is not always root: CVE-2026-53488 was a
+//! log URI that came from an image's label. So a program must be one that only root could have
+//! put where it is. That also makes the check free of races: between it and the exec, only root
+//! can change any part of the path.
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::Error;
+
+/// As many symbolic links as the kernel follows, path_resolution(7).
+const MAX_LINKS: usize = 40;
+
+/// The policy, for each file, directory and symbolic link a path leads through. Says what is
+/// wrong.
+fn decide(found: &Metadata) -> Result<(), &'static str> {
+    if found.uid() != 0 {
+        return Err("is not owned by root");
+    }
+    // A link's own mode means nothing. An ACL that grants writing shows as the group's.
+    if !found.is_symlink() && found.mode() & 0o022 != 0 {
+        return Err("is writable by others than root");
+    }
+    Ok(())
+}
+
+/// The path of the program without symbolic links, when the policy allows it.
+pub(super) fn resolve(program: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::LoggerStart { path: program.to_owned(), source };
+    let refused = |at: &Path, why: &'static str| Error::LoggerRefused {
+        path: program.to_owned(),
+        at: at.to_owned(),
+        why,
+    };
+    let mut resolved = PathBuf::from("/");
+    let mut rest = names(program);
+    let mut links = 0;
+    let root = fs::symlink_metadata(&resolved).map_err(failed)?;
+    decide(&root).map_err(|why| refused(&resolved, why))?;
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            resolved.pop();
+            continue;
+        }
+        let next = resolved.join(&name);
+        let found = fs::symlink_metadata(&next).map_err(failed)?;
+        decide(&found).map_err(|why| refused(&next, why))?;
+        if !found.is_symlink() {
+            resolved = next;
+            continue;
+        }
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(failed(io::Error::from_raw_os_error(libc::ELOOP)));
+        }
+        let target = fs::read_link(&next).map_err(failed)?;
+        if target.is_absolute() {
+            resolved = PathBuf::from("/");
+        }
+        rest.extend(names(&target));
+    }
+    if !fs::symlink_metadata(&resolved).map_err(failed)?.is_file() {
+        return Err(refused(&resolved, "is not a regular file"));
+    }
+    Ok(resolved)
+}
+
+/// The names of a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    /// A directory that only root can write to, with a program in it.
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir_in("/var/lib").unwrap();
+        let program = dir.path().join("logger");
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        mode(&program, 0o755);
+        (dir, program)
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn refusal(program: &Path, at: &Path, why: &str) {
+        let err = resolve(program).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+        let text = format!("failed to start binary process: {program:?} is refused: {at:?} {why}");
+        assert_eq!(err.to_string(), text);
+    }
+
+    #[test]
+    fn a_program_of_roots_is_found_behind_links_of_roots() {
+        let (dir, program) = place();
+        assert_eq!(resolve(&program).unwrap(), program);
+        let (absolute, relative) = (dir.path().join("absolute"), dir.path().join("relative"));
+        symlink(&program, &absolute).unwrap();
+        symlink("./x/../absolute", &relative).unwrap();
+        fs::create_dir(dir.path().join("x")).unwrap();
+        mode(&dir.path().join("x"), 0o755);
+        assert_eq!(resolve(&relative).unwrap(), program);
+        assert_eq!(resolve(&dir.path().join("x/../../../.././/").join(&program)).unwrap(), program);
+        assert_eq!(resolve(&program.join("..").join("logger")).unwrap(), program);
+    }
+
+    #[test]
+    fn what_others_own_or_can_write_is_refused() {
+        let (dir, program) = place();
+        for bits in [0o775, 0o757, 0o777, 0o1777] {
+            mode(&program, bits);
+            refusal(&program, &program, "is writable by others than root");
+        }
+        mode(&program, 0o755);
+        chown(&program, Some(1000), None).unwrap();
+        refusal(&program, &program, "is not owned by root");
+        chown(&program, Some(0), None).unwrap();
+        for bits in [0o775, 0o1777] {
+            mode(dir.path(), bits);
+            refusal(&program, dir.path(), "is writable by others than root");
+        }
+        mode(dir.path(), 0o755);
+        chown(dir.path(), Some(1000), None).unwrap();
+        refusal(&program, dir.path(), "is not owned by root");
+        refusal(dir.path(), dir.path(), "is not owned by root");
+    }
+
+    #[test]
+    fn a_link_does_not_hide_where_it_leads_nor_where_it_is() {
+        let (dir, program) = place();
+        let (hole, link) = (dir.path().join("hole"), dir.path().join("link"));
+        fs::create_dir(&hole).unwrap();
+        mode(&hole, 0o1777);
+        // A good name for a bad place, and a bad place with a link to a good program.
+        symlink(&hole, &link).unwrap();
+        refusal(&link.join("x"), &hole, "is writable by others than root");
+        symlink(&program, hole.join("x")).unwrap();
+        refusal(&hole.join("x"), &hole, "is writable by others than root");
+        refusal(&hole.join("../logger"), &hole, "is writable by others than root");
+        let owned = dir.path().join("owned");
+        symlink(&program, &owned).unwrap();
+        std::os::unix::fs::lchown(&owned, Some(1000), None).unwrap();
+        refusal(&owned, &owned, "is not owned by root");
+    }
+
+    #[test]
+    fn what_is_no_program_is_an_error() {
+        let (dir, program) = place();
+        refusal(dir.path(), dir.path(), "is not a regular file");
+        refusal(Path::new("/"), Path::new("/"), "is not a regular file");
+        let circle = dir.path().join("circle");
+        symlink("circle", &circle).unwrap();
+        for missing in [&circle, &dir.path().join("missing"), &program.join("x")] {
+            let err = resolve(missing).unwrap_err();
+            let start =
+                format!("failed to start binary process: fork/exec {}: ", missing.display());
+            assert!(err.to_string().starts_with(&start), "{err}");
+        }
+    }
+}
