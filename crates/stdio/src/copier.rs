@@ -151,8 +151,8 @@ impl Copier {
 
     /// Waits until all output has ended and is in its fifo or file, or was dropped because that
     /// failed, which has been logged. What a process writes to a logging binary by itself is not
-    /// waited for. False when `limit` has passed before, or the copies were
-    /// closed. A process in the background that keeps the output open can make it so.
+    /// waited for. False when `limit` has passed before, or the copies were closed. A process in
+    /// the background that keeps the output open can make it so.
     pub async fn drain(&self, limit: Duration) -> bool {
         let mut unfinished = self.unfinished.clone();
         let ended = async { unfinished.wait_for(|unfinished| *unfinished == 0).await.is_ok() };
@@ -170,7 +170,7 @@ impl Copier {
     }
 
     /// As [`Copier::close`], and waits until a logging binary has ended: by itself, since its
-    /// input has, or by SIGTERM, or 15 seconds later at the latest by SIGKILL.
+    /// input has, after 2 seconds by SIGTERM, or 12 later by SIGKILL.
     pub async fn end(&self) {
         self.close();
         let logger = lock(&self.logger).take();
