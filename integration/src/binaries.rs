@@ -31,9 +31,35 @@ impl ShimUnderTest {
             Ok("ours") | Err(_) => ShimUnderTest::Ours(ours()?),
             Ok(other) => bail!("SHIM_UNDER_TEST={other}: expected \"ours\" or \"go\""),
         };
-        let path = shim.path();
+        shim.checked()
+    }
+
+    /// The Go shim, whatever the test run is about: to compare with.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn go() -> Result<ShimUnderTest> {
+        ShimUnderTest::Go(PathBuf::from(GO_SHIM)).checked()
+    }
+
+    fn checked(self) -> Result<ShimUnderTest> {
+        let path = self.path();
         ensure!(path.exists(), "{} is missing: build or install it first", path.display());
-        Ok(shim)
+        Ok(self)
+    }
+
+    /// Whether the test run is about the Go shim and this test is not, for a `reason` that is
+    /// printed: the test then returns.
+    ///
+    /// # Errors
+    /// Those of [`ShimUnderTest::from_env`].
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    pub fn skips_go(reason: &str) -> Result<bool> {
+        let skips = ShimUnderTest::from_env()?.is_go();
+        if skips {
+            eprintln!("SKIP, not for the Go shim: {reason}");
+        }
+        Ok(skips)
     }
 
     /// The binary.

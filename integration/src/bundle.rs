@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A bundle as the daemon prepares it (containerd's runtime/v2/bundle.go).
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ pub struct Bundle {
     id: String,
     dir: PathBuf,
     log: Capture,
+    /// Both ends of the log FIFO. The reader ends with it and the shim's, so that a test may make
+    /// a thousand bundles.
+    _held: File,
 }
 
 impl Bundle {
@@ -27,8 +30,9 @@ impl Bundle {
         fs::write(dir.join("config.json"), spec.to_json())?;
         let log = dir.join("log");
         fifo::make(&log)?;
-        let log = Capture::of(OpenOptions::new().read(true).write(true).open(log)?);
-        Ok(Bundle { id: id.to_owned(), dir, log })
+        let held = OpenOptions::new().read(true).write(true).open(&log)?;
+        let log = Capture::of(File::open(log)?);
+        Ok(Bundle { id: id.to_owned(), dir, log, _held: held })
     }
 
     /// The container's id.

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads a stream in a thread, so that its writer never waits for the test.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::wait;
 
@@ -27,17 +31,14 @@ impl Capture {
         Capture { bytes, reader: thread::spawn(move || copy(stream, &sink)) }
     }
 
-    /// Opens a FIFO in the thread, where open(2) waits for a writer, and reads it.
+    /// Opens a FIFO and reads it from when it has a writer. When this returns the FIFO has its
+    /// reader, so that a writer can come and go before the thread runs.
     pub fn open(fifo: &Path) -> Capture {
-        let path = fifo.to_path_buf();
-        let bytes = Arc::default();
-        let sink = Arc::clone(&bytes);
-        let reader = thread::spawn(move || {
-            if let Ok(file) = File::open(path) {
-                copy(file, &sink);
-            }
-        });
-        Capture { bytes, reader }
+        let nonblock = OFlag::O_NONBLOCK.bits();
+        match OpenOptions::new().read(true).custom_flags(nonblock).open(fifo) {
+            Ok(file) => Capture::of(Waiting(file)),
+            Err(_) => Capture::of(io::empty()),
+        }
     }
 
     /// What was read so far.
@@ -86,6 +87,22 @@ impl Capture {
             Ok(())
         })?;
         Ok(self.so_far())
+    }
+}
+
+/// A FIFO whose opening did not wait for a writer; reading does. Only poll(2) can tell one that
+/// has had no writer yet from one that has none any more.
+struct Waiting(File);
+
+impl Read for Waiting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
     }
 }
 

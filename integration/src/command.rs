@@ -12,10 +12,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::pty::Winsize;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 
 use crate::capture::Capture;
+use crate::proc::Proc;
 use crate::{Output, wait};
 
 /// A program to run: its arguments, input and time limit.
@@ -23,6 +26,7 @@ use crate::{Output, wait};
 pub struct Cmd {
     command: Command,
     stdin: Vec<u8>,
+    stdout: Option<Stdio>,
     terminal: bool,
     limit: Duration,
 }
@@ -31,7 +35,8 @@ impl Cmd {
     /// Prepares `program`; it gets an empty standard input and half a minute.
     pub fn new(program: impl AsRef<OsStr>) -> Cmd {
         let command = Command::new(program);
-        Cmd { command, stdin: Vec::new(), terminal: false, limit: Duration::from_secs(30) }
+        let limit = Duration::from_secs(30);
+        Cmd { command, stdin: Vec::new(), stdout: None, terminal: false, limit }
     }
 
     /// Adds one argument.
@@ -76,8 +81,16 @@ impl Cmd {
         self
     }
 
-    /// Gives the program a new terminal as its three streams; what it shows is captured as
-    /// standard output.
+    /// Sends standard output there instead of capturing it.
+    #[must_use]
+    pub fn stdout(mut self, sink: impl Into<Stdio>) -> Cmd {
+        self.stdout = Some(sink.into());
+        self
+    }
+
+    /// Gives the program a new terminal of 24 lines by 80 columns as its three streams; what is
+    /// written to it is captured as standard output. It makes no CR LF of an LF: the terminal in
+    /// the container did, and `ctr` leaves the setting alone.
     #[must_use]
     pub fn terminal(mut self) -> Cmd {
         self.terminal = true;
@@ -134,11 +147,16 @@ impl Cmd {
     /// Sets the three streams up; returns the master of the terminal if there is one.
     fn attach(&mut self) -> Result<Option<OwnedFd>> {
         if !self.terminal {
-            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let stdout = self.stdout.take().unwrap_or_else(Stdio::piped);
+            self.command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
             return Ok(None);
         }
         // Clones are close-on-exec, the originals are not: nothing else may hold the terminal.
-        let pty = nix::pty::openpty(None, None)?;
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(&size, None)?;
+        let mut settings = tcgetattr(&pty.slave)?;
+        settings.output_flags.remove(OutputFlags::ONLCR);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &settings)?;
         self.command.stdin(pty.slave.try_clone()?);
         self.command.stdout(pty.slave.try_clone()?).stderr(pty.slave.try_clone()?);
         Ok(Some(pty.master.try_clone()?))
@@ -183,6 +201,25 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// How many bytes it has printed so far, to standard output and standard error.
+    pub fn printed(&self) -> (usize, usize) {
+        let len = |stream: &Option<Capture>| stream.as_ref().map_or(0, Capture::len);
+        (len(&self.stdout), len(&self.stderr))
+    }
+
+    /// Waits until it has set its terminal to pass on every byte typed as it is.
+    ///
+    /// # Errors
+    /// It has no terminal, or does not within [`wait::LIMIT`].
+    pub fn wait_raw(&self) -> Result<()> {
+        let terminal = self.stdin.as_ref().context("standard input is closed")?;
+        wait::until(&format!("{} is in raw mode", self.line), || {
+            let cooked = tcgetattr(terminal)?.local_flags.contains(LocalFlags::ICANON);
+            ensure!(!cooked, "the terminal still edits lines");
+            Ok(())
+        })
+    }
+
     /// Waits until its standard output contains `text`.
     ///
     /// # Errors
@@ -193,6 +230,20 @@ impl Running {
             ensure!(seen.contains(text), "{seen:?}");
             Ok(())
         })
+    }
+
+    /// Changes the size of its terminal, and tells it so.
+    ///
+    /// # Errors
+    /// It has no terminal, or `stty` fails.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        // ioctl(2) would be unsafe. The kernel tells only who has it as controlling terminal.
+        let terminal = Proc(self.pid()).path("fd/0");
+        let (rows, columns) = (rows.to_string(), columns.to_string());
+        let stty = Cmd::new("stty").arg("-F").arg(terminal);
+        let out = stty.args(["rows", &rows, "cols", &columns]).output()?;
+        ensure!(out.code == 0, "{out}");
+        self.signal(Signal::SIGWINCH)
     }
 
     /// Sends a signal to it.

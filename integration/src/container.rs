@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -97,6 +98,25 @@ impl<'e> Launch<'e> {
     /// output.
     pub fn run<S: AsRef<str>>(self, args: impl IntoIterator<Item = S>) -> Result<Output> {
         self.cmd(&["--rm"], args).output()
+    }
+
+    /// Runs a shell script that prints `stdout` and `stderr` bytes, and lets its init end only
+    /// when they have come: `ctr run` 1.6 closes its FIFOs as soon as the init has ended, and may
+    /// lose what it has not read by then (`ctr task exec` does not).
+    ///
+    /// # Errors
+    /// `ctr` cannot be run, or less is printed.
+    pub fn run_read(self, script: &str, (stdout, stderr): (usize, usize)) -> Result<Output> {
+        let script = format!("{script}; code=$?; read go; exit $code");
+        let limit = Duration::from_secs(90);
+        let mut running = self.cmd(&["--rm"], ["sh", "-c", &script]).limit(limit).spawn()?;
+        wait::until_for(limit, "everything is printed", || {
+            let printed = running.printed();
+            ensure!(printed.0 >= stdout && printed.1 >= stderr, "{printed:?}");
+            Ok(())
+        })?;
+        running.write(b"\n")?;
+        running.wait()
     }
 
     /// Starts it and comes back: `ctr run --detach`.

@@ -36,7 +36,11 @@ impl Ctr {
 
     /// Any command: `ctr --address A --namespace N args…`.
     pub fn cmd<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Cmd {
-        let global = Cmd::new("ctr").env(TOKEN_VARIABLE, &self.namespace).args(self.global_args());
+        // ctr opens its ends of the FIFOs in the background, and gives up on what is not open when
+        // the process has ended: on a busy machine it loses the output of a short one. Real-time
+        // priority leaves it no time to be late.
+        let priority = Cmd::new("chrt").args(["--fifo", "1", "ctr"]);
+        let global = priority.env(TOKEN_VARIABLE, &self.namespace).args(self.global_args());
         args.into_iter().fold(global, |cmd, arg| cmd.arg(arg.as_ref()))
     }
 

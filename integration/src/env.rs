@@ -2,6 +2,7 @@
 //! A private containerd for one test.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ pub struct Env {
     ctr: Ctr,
     shim: ShimUnderTest,
     runtime: String,
-    scratch: Scratch,
+    scratch: Arc<Scratch>,
 }
 
 /// Options of an [`Env`].
@@ -60,7 +61,7 @@ impl EnvBuilder {
     /// A binary is missing or containerd does not start.
     pub fn start(self) -> Result<Env> {
         let shim = ShimUnderTest::from_env()?;
-        let scratch = Scratch::new()?;
+        let scratch = Arc::new(Scratch::new()?);
         rootfs::make(&scratch.dir().join("rootfs"))?;
         let debug = self.debug || std::env::var_os("WEDGE_TEST_DEBUG").is_some();
         let mut daemon = Daemon::prepare(&scratch, &shim, debug, self.variables)?;
@@ -154,6 +155,16 @@ impl Env {
     /// No random bytes.
     pub fn pod(&self, name: &str) -> Result<String> {
         self.scratch.id(name)
+    }
+
+    /// Remembers an id the caller made up, for the check of sockets.
+    pub fn note(&self, id: &str) {
+        self.scratch.note(id);
+    }
+
+    /// The test's corner of the machine, to be [discarded](Scratch::discard) from elsewhere.
+    pub fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
     }
 
     /// Ends the test: stops containerd and checks that nothing is left of it.

@@ -75,6 +75,11 @@ impl EventServer {
         &self.path
     }
 
+    /// How many connections were accepted since it listens.
+    pub fn connections(&self) -> usize {
+        lock(&self.shared.connections).len()
+    }
+
     /// Changes how requests from now on are answered.
     pub fn answer(&self, answer: Answer) {
         *lock(&self.shared.answer) = answer;

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub struct Event {
     pub pid: u32,
     /// Of exit and delete.
     pub exit_status: u32,
+    /// From `ctr`: when the shim sent it, as the time of day; zero from an event server.
+    pub time_of_day: Duration,
     /// Of exit and delete: seconds and nanoseconds since 1970 (direct), absent from `ctr`.
     pub exited_at: Option<(i64, i32)>,
     /// The type of `payload`, e.g. `containerd.events.TaskExit`; empty from `ctr`.
@@ -69,7 +72,8 @@ impl EventLog {
 
     /// The task events of a container so far, in order.
     pub fn of(&self, container: &str) -> Vec<Event> {
-        self.all().into_iter().filter(|event| event.is_of(container)).collect()
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|event| event.is_of(container)).cloned().collect()
     }
 
     /// The task events of a container so far, each [`Event::brief`].
@@ -172,7 +176,7 @@ fn read_lines(stream: impl Read, log: &EventLog) {
 fn parse_line(line: &str) -> Option<Event> {
     let (head, json) = line.split_once(" {")?;
     let (head, topic) = head.rsplit_once(' ')?;
-    let (_, namespace) = head.rsplit_once(' ')?;
+    let (head, namespace) = head.rsplit_once(' ')?;
     let json = format!("{{{json}");
     let value: Value = serde_json::from_str(&json).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -192,10 +196,20 @@ fn parse_line(line: &str) -> Option<Event> {
         container_id,
         pid: number("pid"),
         exit_status: number("exit_status"),
+        time_of_day: time_of_day(head.split(' ').nth(1)?)?,
         exited_at: None,
         type_url: String::new(),
         payload: json.into_bytes(),
     })
+}
+
+/// `23:14:36.04`
+fn time_of_day(text: &str) -> Option<Duration> {
+    let mut parts = text.split(':');
+    let mut whole = || parts.next()?.parse::<u64>().ok();
+    let minutes = whole()? * 60 + whole()?;
+    let seconds = parts.next()?.parse::<f64>().ok()?;
+    Some(Duration::from_secs(minutes * 60) + Duration::try_from_secs_f64(seconds).ok()?)
 }
 
 #[cfg(test)]
@@ -210,6 +224,7 @@ mod tests {
         .unwrap();
         assert_eq!((exit.namespace.as_str(), exit.pid), ("ns1", 13636));
         assert_eq!(exit.brief(), "exit e1 3");
+        assert_eq!(exit.time_of_day.as_millis(), 83_676_700);
         let init =
             r#"2026-11-21 23:14:36 +0000 UTC ns1 /tasks/exit {"container_id":"p1","id":"p1"}"#;
         assert_eq!(parse_line(init).unwrap().brief(), "exit 0");

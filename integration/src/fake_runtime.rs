@@ -46,10 +46,12 @@ pub struct Step {
     /// `create`, `exec`: hands the new process to the shim before the command returns, by forking
     /// twice, so that its exit can come before the runtime's.
     pub orphan: bool,
-    /// `create`, `exec`: returns after the new process has exited.
+    /// `create`, `start`, `exec`: returns after the new process (of `start`: the init) has exited.
     pub wait_for_exit: bool,
     /// `create`, `exec`: writes no pid file.
     pub no_pid_file: bool,
+    /// `create`, `exec` with a terminal: makes one and never sends it.
+    pub no_console: bool,
     /// `create`: the init exits with this code instead of waiting for `start`.
     pub init_exits: Option<u8>,
     /// After its work and before it returns.

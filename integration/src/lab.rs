@@ -13,8 +13,8 @@ use protobuf::well_known_types::any::Any;
 use crate::leftovers::shim_socket;
 use crate::scratch::{Scratch, TOKEN_VARIABLE};
 use crate::{
-    Bundle, Cmd, EventServer, FakeRuntime, Fifos, Output, ShimProcess, ShimUnderTest, Spec, helper,
-    rootfs,
+    Bundle, Cmd, EventServer, FakeRuntime, Fifos, Footprint, Output, ShimProcess, ShimUnderTest,
+    Spec, helper, rootfs,
 };
 
 /// Type URL of runc's options, without a prefix as all of containerd's.
@@ -53,6 +53,25 @@ impl Lab {
         lab.options.binary_name = binary.to_string_lossy().into_owned();
         lab.options.root = lab.dir().join("runtime").to_string_lossy().into_owned();
         Ok(lab)
+    }
+
+    /// A bench for a given shim, with the runtime `runc`. It runs a copy of the binary, so that it
+    /// shares no page with the shims of other tests: for measuring memory.
+    ///
+    /// # Errors
+    /// Those of [`Lab::new`].
+    pub fn with_copy_of(shim: &ShimUnderTest) -> Result<Lab> {
+        let scratch = Scratch::new()?;
+        rootfs::make(&scratch.dir().join("rootfs"))?;
+        let copy = scratch.dir().join("shim");
+        fs::copy(shim.path(), &copy)?;
+        // Pages of a file that was not written back count as dirty.
+        fs::File::open(&copy)?.sync_all()?;
+        let shim = match shim {
+            ShimUnderTest::Ours(_) => ShimUnderTest::Ours(copy),
+            ShimUnderTest::Go(_) => ShimUnderTest::Go(copy),
+        };
+        Lab::with(shim, scratch)
     }
 
     fn with(shim: ShimUnderTest, scratch: Scratch) -> Result<Lab> {
@@ -193,6 +212,15 @@ impl Lab {
     /// The socket a shim has to use for a container or pod id.
     pub fn socket(&self, grouping: &str) -> PathBuf {
         shim_socket(&self.scratch.address(), self.namespace(), grouping)
+    }
+
+    /// What a shim holds and what is on the machine for a bundle of its. See [`Footprint`].
+    ///
+    /// # Errors
+    /// The shim is gone.
+    pub fn footprint(&self, shim: &ShimProcess, bundle: &Bundle) -> Result<Footprint> {
+        let root = Path::new(&self.options.root).join(self.namespace());
+        Footprint::take(shim.proc(), &self.scratch.names(), &root, bundle.dir())
     }
 
     /// Ends the test: checks that nothing is left, shims included.

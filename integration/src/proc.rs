@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// A process by its id; the id may be stale, then every reader fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,19 @@ pub enum FdKind {
 /// The open descriptors of a process: number → link target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fds(pub BTreeMap<u32, String>);
+
+/// What a process holds on to: unequal before and after some work, something leaked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open descriptors by kind.
+    pub fds: BTreeMap<FdKind, usize>,
+    /// Threads.
+    pub threads: usize,
+    /// Children that live.
+    pub children: usize,
+    /// Children that nobody has waited for.
+    pub zombies: usize,
+}
 
 /// The fields of /proc/PID/stat in use here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +162,15 @@ impl Proc {
         Ok(Stat { state, parent: field(1)?.parse()?, start_time: field(19)?.parse()? })
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.0)?), signal)
+            .with_context(|| format!("sending {signal} to {}", self.0))
+    }
+
     /// Whether it exists and is not a zombie.
     pub fn is_alive(self) -> bool {
         self.stat().is_ok_and(|stat| stat.state != 'Z' && stat.state != 'X')
@@ -193,6 +217,19 @@ impl Proc {
         };
         let (rss, pss) = (field("Rss:")?, field("Pss:")?);
         Ok(Memory { rss, pss, private_dirty: field("Private_Dirty:")? })
+    }
+
+    /// What it holds on to.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn holdings(self) -> Result<Holdings> {
+        let mut fds = BTreeMap::new();
+        for target in self.fds()?.0.values() {
+            *fds.entry(kind_of(target)).or_default() += 1;
+        }
+        let (children, zombies) = (self.children().len(), self.zombies().len());
+        Ok(Holdings { fds, threads: self.threads()?, children: children - zombies, zombies })
     }
 
     /// Its open descriptors.

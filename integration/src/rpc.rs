@@ -151,14 +151,36 @@ impl Client {
         Err(RpcError::Status { code, message: status.message })
     }
 
+    /// Sends a request without a limit and does not wait for the answer: a client that goes away
+    /// in the middle of a call, once this is dropped.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub fn send<A: Message>(
+        &self,
+        service: &str,
+        method: &str,
+        request: &A,
+    ) -> Result<(), RpcError> {
+        let payload = request.write_to_bytes().map_err(io::Error::other)?;
+        let (service, method) = (service.to_owned(), method.to_owned());
+        let request = Request { service, method, payload, ..Request::default() };
+        let payload = request.write_to_bytes().map_err(io::Error::other)?;
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = self.next.fetch_add(2, Ordering::Relaxed);
+        Ok(Frame { stream, kind: REQUEST, payload }.write_to(&*writer)?)
+    }
+
     fn exchange(&self, request: &Request, limit: Duration) -> Result<Vec<u8>, RpcError> {
         let payload = request.write_to_bytes().map_err(io::Error::other)?;
-        // Clients use odd stream numbers.
+        // Clients use odd stream numbers, and a server refuses one that does not rise: each is
+        // chosen and written under one lock.
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let stream = self.next.fetch_add(2, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel();
         lock(&self.pending).as_mut().ok_or(RpcError::Closed)?.insert(stream, sender);
-        let frame = Frame { stream, kind: REQUEST, payload };
-        frame.write_to(&*self.writer.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Frame { stream, kind: REQUEST, payload }.write_to(&*writer)?;
+        drop(writer);
         let answer = receiver.recv_timeout(limit).map_err(|error| match error {
             RecvTimeoutError::Timeout => RpcError::Timeout,
             RecvTimeoutError::Disconnected => RpcError::Closed,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A directory, a containerd namespace and a name of its own for one test.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct Scratch {
     token: String,
     dir: PathBuf,
     ids: Mutex<Vec<String>>,
-    finished: Cell<bool>,
+    finished: AtomicBool,
 }
 
 impl Scratch {
@@ -49,7 +49,7 @@ impl Scratch {
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
         let start = Proc(process::id()).stat()?.start_time;
         fs::write(dir.join("owner"), format!("{} {start}", process::id()))?;
-        Ok(Scratch { token, dir, ids: Mutex::default(), finished: Cell::new(false) })
+        Ok(Scratch { token, dir, ids: Mutex::default(), finished: AtomicBool::new(false) })
     }
 
     /// The directory.
@@ -103,14 +103,22 @@ impl Scratch {
             ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
             Ok(())
         })?;
-        self.finished.set(true);
+        self.finished.store(true, Ordering::Relaxed);
         leftovers::purge(&names);
         fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))
     }
 
+    /// Ends everything and removes it, the directory too, by force and without a word: when the
+    /// user has interrupted the program.
+    pub fn discard(&self) {
+        self.finished.store(true, Ordering::Relaxed);
+        leftovers::purge(&self.names());
+        fs::remove_dir_all(&self.dir).ok();
+    }
+
     /// Whether [`Scratch::finish`] succeeded.
     pub fn is_finished(&self) -> bool {
-        self.finished.get()
+        self.finished.load(Ordering::Relaxed)
     }
 
     /// What an unfinished test looks like from outside: its processes and mounts.
@@ -124,7 +132,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.finished.get() {
+        if !self.finished.load(Ordering::Relaxed) {
             leftovers::purge(&self.names());
             // Logs and bundles stay for the reader, bulk does not.
             fs::remove_dir_all(self.dir.join("rootfs")).ok();

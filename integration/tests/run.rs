@@ -24,7 +24,7 @@ fn run_copies_both_output_streams() -> Result<()> {
 #[test]
 fn run_loses_no_byte_of_a_large_output() -> Result<()> {
     let env = Env::new()?;
-    let out = env.run([payload::PATH, "print", "5000000"])?;
+    let out = env.container("print")?.run_read("wedge-payload print 5000000", (5_000_000, 0))?;
     payload::assert_pattern(&out.assert_ok().stdout, 5_000_000);
     env.finish()
 }
@@ -41,7 +41,7 @@ fn run_feeds_standard_input() -> Result<()> {
 fn run_on_a_terminal_has_a_terminal() -> Result<()> {
     let env = Env::new()?;
     let out = env.container("tty")?.terminal().run(["sh", "-c", "tty; exit 3"])?;
-    assert_eq!(out.assert_code(3).text().trim_end(), "/dev/pts/0");
+    assert_eq!(out.assert_code(3).text(), "/dev/pts/0\r\n");
     env.finish()
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn bundle(invocation: &Invocation) -> Option<PathBuf> {
 pub(crate) fn run(invocation: &Invocation, step: &Step) -> Result<()> {
     match invocation.command.as_str() {
         "create" => create(invocation, step),
-        "start" => start(invocation),
+        "start" => start(invocation, step),
         "exec" => exec(invocation, step),
         "kill" => signal(invocation),
         "delete" => delete(invocation),
@@ -65,7 +65,7 @@ fn create(invocation: &Invocation, step: &Step) -> Result<()> {
     State::new(invocation.id()?, &bundle, init).save(invocation)
 }
 
-fn start(invocation: &Invocation) -> Result<()> {
+fn start(invocation: &Invocation, step: &Step) -> Result<()> {
     let mut state = State::load(invocation)?;
     let stopped = || state.status() == Status::Stopped;
     ensure!(!stopped(), "cannot start a container that has stopped");
@@ -81,7 +81,8 @@ fn start(invocation: &Invocation) -> Result<()> {
         }
     };
     state.set(invocation, Status::Running)?;
-    Ok(writer.write_all(&[0])?)
+    writer.write_all(&[0])?;
+    if step.wait_for_exit { state.init.wait_exit() } else { Ok(()) }
 }
 
 fn exec(invocation: &Invocation, step: &Step) -> Result<()> {

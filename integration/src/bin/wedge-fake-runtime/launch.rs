@@ -7,8 +7,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -51,7 +49,7 @@ pub(crate) fn launch(
     let process = process(bundle, invocation)?.context("no process")?;
     let mut argv: Vec<String> = prefix.iter().map(|&word| word.to_owned()).collect();
     argv.extend(strings(&process, "args"));
-    let console = console(invocation)?;
+    let console = console(invocation, step)?;
     if let Some(console) = &console {
         argv.splice(0..0, ["wedge-payload".into(), "session".into(), console.path.clone()]);
     }
@@ -60,11 +58,7 @@ pub(crate) fn launch(
         write_pid(&path, identity.pid)?;
     }
     if step.wait_for_exit {
-        let end = Instant::now() + Duration::from_secs(30);
-        while identity.is_alive() {
-            ensure!(Instant::now() < end, "process {} does not exit", identity.pid);
-            thread::sleep(Duration::from_millis(1));
-        }
+        identity.wait_exit()?;
     }
     Ok(identity)
 }
@@ -128,12 +122,15 @@ struct Console {
     path: String,
 }
 
-fn console(invocation: &Invocation) -> Result<Option<Console>> {
+fn console(invocation: &Invocation, step: &Step) -> Result<Option<Console>> {
     let Some(socket) = invocation.path("console-socket") else { return Ok(None) };
     let pty = nix::pty::openpty(None, None)?;
     // Clones are close-on-exec, the originals are not.
     let (master, slave) = (pty.master.try_clone()?, pty.slave.try_clone()?);
     let path = nix::unistd::ttyname(&slave)?.to_string_lossy().into_owned();
+    if step.no_console {
+        return Ok(Some(Console { slave, path }));
+    }
     let stream = UnixStream::connect(&socket).context("connecting the console socket")?;
     let (data, fds) = ([IoSlice::new(b"/dev/ptmx")], [master.as_raw_fd()]);
     let rights = [ControlMessage::ScmRights(&fds)];

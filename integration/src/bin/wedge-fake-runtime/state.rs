@@ -4,6 +4,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,15 @@ impl Identity {
     pub(crate) fn is_alive(self) -> bool {
         let process = Proc(self.pid);
         process.is_alive() && process.stat().is_ok_and(|stat| stat.start_time == self.start_time)
+    }
+
+    pub(crate) fn wait_exit(self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.is_alive() {
+            ensure!(Instant::now() < end, "process {} does not exit", self.pid);
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 

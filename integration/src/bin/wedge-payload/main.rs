@@ -3,7 +3,7 @@
 //! static program, so that a test does not depend on what a shell happens to do.
 //!
 //! `exit N`, `signal N`, `sleep MS`, `pause`, `print LEN [stderr]`, `cat`, `fds`, `status FIELD`,
-//! `alloc MIB`, `block-term`, `children N`, `hold PATH MS`; and with a command to go on with:
+//! `alloc MIB`, `block-term`, `children N`, `hold PATH MS`, `connect SOCKET`; and with a command to go on with:
 //! `daemon CMD…`, `await FIFO CMD…`, `session TTY CMD…`, `orphan PIDFILE CMD…`.
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "a test program starts and waits as it likes")]
@@ -11,6 +11,7 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -50,6 +51,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["block-term"] => block_term()?,
         ["children", number] => children(number.parse()?)?,
         ["hold", path, ms] => hold(Path::new(path), ms.parse()?),
+        ["connect", socket] => connect(Path::new(socket))?,
         ["daemon", command @ ..] => daemon(command)?,
         ["await", fifo, command @ ..] => {
             File::open(fifo)?.read_exact(&mut [0])?;
@@ -147,4 +149,11 @@ fn hold(path: &Path, ms: u64) {
     while path.exists() && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Connects, sends nothing, and prints what it gets until the other side closes the connection.
+fn connect(socket: &Path) -> Result<()> {
+    let mut stream = UnixStream::connect(socket).context("connecting")?;
+    io::copy(&mut stream, &mut io::stdout())?;
+    Ok(())
 }
