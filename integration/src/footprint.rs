@@ -39,9 +39,15 @@ impl Footprint {
             seen.add(format!("descriptor {}", plain(target)));
         }
         for child in shim.children() {
-            seen.add(format!("child {:?}", child.args().unwrap_or_default()));
+            let what = if child.is_alive() { "child" } else { "zombie" };
+            seen.add(format!("{what} {}", child.0));
         }
-        leftovers::find(names).into_iter().for_each(|line| seen.add(line));
+        for line in leftovers::find(names) {
+            // Without the arguments: an init that was just started is about to change them.
+            let process = line.starts_with("process ");
+            let end = line.match_indices(' ').nth(1).filter(|_| process).map(|(at, _)| at);
+            seen.add(line.get(..end.unwrap_or(line.len())).unwrap_or_default().to_owned());
+        }
         for name in listed(root) {
             seen.add(format!("runtime state {name}"));
         }

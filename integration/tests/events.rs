@@ -3,6 +3,7 @@
 //! delete, every exec's before its init's; and event, Wait, State and Delete say the same.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::panic::resume_unwind;
 use std::slice;
 use std::thread;
@@ -14,7 +15,7 @@ use wedge_integration::protos::api::Status;
 use wedge_integration::rpc::{Code, assert_refused};
 use wedge_integration::{
     Bundle, Event, Exited, Lab, Process, RpcError, ShimProcess, ShimUnderTest, Spec, Stdio,
-    in_parallel, payload,
+    in_parallel, payload, wait,
 };
 
 /// Calls at a time. The shim has one thread, so this is about its tasks, not about the machine.
@@ -275,6 +276,9 @@ fn an_init_that_dies_during_an_exec_waits_for_its_exit() -> Result<()> {
     let ended = thread::scope(|scope| -> Result<Ended> {
         let exec = scope.spawn(|| run_to_end(&pod.shim, pod.id(), "e1"));
         lab.fake(&pod.bundle).wait_call("exec")?;
+        // The runtime has looked at the container and made the process.
+        let pid_file = pod.bundle.dir().join("e1.pid");
+        wait::until("the exec runs", || Ok(fs::metadata(&pid_file)?))?;
         kill_init(&pod)?;
         no_more_execs(&pod)?;
         assert!(!lab.events().log().story(pod.id()).iter().any(|event| event.starts_with("exit")));

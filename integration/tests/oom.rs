@@ -3,10 +3,13 @@
 //! for it costs one eventfd per container, whatever runs in it.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Result, ensure};
-use wedge_integration::proc::{FdKind, Proc};
+use wedge_integration::proc::{FdKind, Proc, wait_gone};
 use wedge_integration::{Env, Lab, Process, ShimProcess, Spec, Stdio, in_parallel, payload, wait};
 
 /// One OOM might be reported in time by luck.
@@ -49,6 +52,40 @@ fn an_oom_kill_is_reported_for_its_container_only() -> Result<()> {
     end(&shim, bystander.id())?;
     let story = lab.events().log().story_until(bystander.id(), "delete")?;
     assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);
+    shim.shutdown()?;
+    lab.finish()
+}
+
+/// runc, whose `start` does not return before the file `go` exists.
+fn write_slow_runc(dir: &Path) -> Result<PathBuf> {
+    let (path, go) = (dir.join("slow-runc"), dir.join("go"));
+    let wait = format!("while [ ! -e {} ]; do busybox sleep 0.01; done", go.display());
+    let script =
+        format!("#!/bin/sh\nrunc \"$@\" || exit\ncase \"$*\" in *\" start \"*) {wait};; esac\n");
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+#[test]
+fn an_oom_kill_is_reported_after_the_start() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.options_mut().binary_name = write_slow_runc(lab.dir())?.to_string_lossy().into_owned();
+    let bundle = lab.bundle("hog", &Spec::new(HOG).memory_limit(LIMIT))?;
+    let shim = lab.start(&bundle)?;
+    let init = Proc(shim.create(&bundle, &Stdio::null())?);
+    thread::scope(|scope| {
+        let start = scope.spawn(|| shim.start(bundle.id(), ""));
+        wait_gone(init)?;
+        // By now a shim that does not wait has reported it, or is about to.
+        shim.connect_task("")?;
+        fs::write(lab.dir().join("go"), "")?;
+        start.join().unwrap().map(drop).map_err(anyhow::Error::from)
+    })?;
+    assert_eq!(shim.wait(bundle.id(), "")?.status, 137);
+    shim.delete(bundle.id(), "")?;
+    let story = lab.events().log().story_until(bundle.id(), "delete")?;
+    assert_eq!(story, ["create", "start", "oom", "exit 137", "delete 137"]);
     shim.shutdown()?;
     lab.finish()
 }

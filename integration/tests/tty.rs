@@ -9,7 +9,7 @@ use wedge_integration::{Container, Env, Lab, Running, Spec, wait};
 
 /// A shell that says its terminal's size whenever it is asked, until it is told to go.
 const ASK: &str = "echo ready; while read line; do case $line in \
-    size) stty size 2>/dev/null || echo 0 0;; *) exit 5;; esac; done";
+    size) size=$(stty size 2>/dev/null); echo ${size:-0 0};; *) exit 5;; esac; done";
 
 fn base(env: &Env) -> Result<Container> {
     env.container("base")?.start(["sleep", "1000"])

@@ -191,10 +191,10 @@ fn a_logging_binary_or_log_file_must_be_usable() -> Result<()> {
     let rig = Rig::fake()?;
     rig.run()?;
     for (uri, problem) in [
-        ("binary:///no/such/logger", "/no/such/logger: no such file or directory"),
-        ("binary-v2:///no/such/logger", "/no/such/logger: no such file or directory"),
+        ("binary:///no/such/logger", "/no/such/logger: No such file or directory"),
+        ("binary-v2:///no/such/logger", "/no/such/logger: No such file or directory"),
         ("binary-v2:///bin/true", "logging binary did not call ready"),
-        ("file:///dev/null/x", "/dev/null: not a directory"),
+        ("file:///dev/null/x", "mkdir /dev/null"),
     ] {
         let stdio = Stdio { stdout: uri.to_owned(), ..Stdio::null() };
         refuses_stdio(

@@ -142,7 +142,7 @@ fn out_of_memory(shell: &Shell<'_>) -> Result<()> {
 fn terminal(shell: &Shell<'_>) -> Result<()> {
     shell.screen.heading("Use a terminal")?;
     // The size comes with a request of its own, when the process runs already.
-    let script = "tty; until stty size; do sleep 0.1; done 2>/dev/null; sleep 0.2";
+    let script = "tty; until stty size | grep .; do sleep 0.1; done 2>/dev/null; sleep 0.2";
     let command = ["term", "/bin/sh", "-c", script];
     let out = shell.ctr(&run(RUNTIME, &["--rm", "--tty"], &command), 0)?;
     ensure!(out.text() == "/dev/pts/0\r\n24 80\r\n", "{out}");
