@@ -10,16 +10,24 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use wedge_integration::proc::{FdKind, Proc, wait_gone};
-use wedge_integration::{Env, Lab, Process, ShimProcess, Spec, Stdio, in_parallel, payload, wait};
+use wedge_integration::{
+    Env, Lab, Process, ShimProcess, ShimUnderTest, Spec, Stdio, in_parallel, payload, wait,
+};
 
 /// One OOM might be reported in time by luck.
 const TIMES: usize = 20;
 const LIMIT: u64 = 16 << 20;
+/// Why a container that runs out of memory at once is nothing to compare with.
+const GO_WATCHES_LATE: &str = "containerd 1.6 watches from after Start, and misses earlier kills";
+
 /// More than the limit.
 const HOG: [&str; 3] = [payload::PATH, "alloc", "200"];
 
 #[test]
 fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
+    if ShimUnderTest::skips_go(GO_WATCHES_LATE)? {
+        return Ok(());
+    }
     let env = Env::new()?;
     let events = env.events()?;
     for _ in 0..TIMES {
@@ -34,6 +42,9 @@ fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
 
 #[test]
 fn an_oom_kill_is_reported_for_its_container_only() -> Result<()> {
+    if ShimUnderTest::skips_go(GO_WATCHES_LATE)? {
+        return Ok(());
+    }
     let lab = Lab::new()?;
     let bystander = lab.bundle("bystander", &Spec::new([payload::PATH, "pause"]))?;
     let shim = lab.start(&bystander)?;
@@ -69,6 +80,9 @@ fn write_slow_runc(dir: &Path) -> Result<PathBuf> {
 
 #[test]
 fn an_oom_kill_is_reported_after_the_start() -> Result<()> {
+    if ShimUnderTest::skips_go(GO_WATCHES_LATE)? {
+        return Ok(());
+    }
     let mut lab = Lab::new()?;
     lab.options_mut().binary_name = write_slow_runc(lab.dir())?.to_string_lossy().into_owned();
     let bundle = lab.bundle("hog", &Spec::new(HOG).memory_limit(LIMIT))?;
@@ -77,8 +91,6 @@ fn an_oom_kill_is_reported_after_the_start() -> Result<()> {
     thread::scope(|scope| {
         let start = scope.spawn(|| shim.start(bundle.id(), ""));
         wait_gone(init)?;
-        // By now a shim that does not wait has reported it, or is about to.
-        shim.connect_task("")?;
         fs::write(lab.dir().join("go"), "")?;
         start.join().unwrap().map(drop).map_err(anyhow::Error::from)
     })?;

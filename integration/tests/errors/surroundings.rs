@@ -27,6 +27,19 @@ fn a_configuration_that_is_missing_or_cut_off_is_reported() -> Result<()> {
     rig.end()
 }
 
+/// The action `start` reads it too, for the group of the container.
+#[test]
+fn no_shim_is_started_without_a_configuration() -> Result<()> {
+    let lab = Lab::new()?;
+    let bundle = lab.bundle("c", &Spec::new(["true"]))?;
+    fs::remove_file(bundle.dir().join("config.json"))?;
+    let out = lab.invoke(&bundle, &[], "start").output()?;
+    out.assert_error("config.json: no such file or directory");
+    assert_eq!((out.code, out.text().as_str()), (1, ""));
+    assert!(!lab.socket(bundle.id()).exists());
+    lab.finish()
+}
+
 /// As a container's entry point that does not exist is: by runc, in create.
 #[test]
 fn a_program_that_is_missing_is_reported() -> Result<()> {

@@ -131,7 +131,7 @@ fn i5_init_may_die_while_an_exec_has_begun() -> Result<()> {
         let pid_file = rig.bundle.dir().join("e1.pid");
         wait::until("the exec runs", || Ok(fs::metadata(&pid_file)?))?;
         kill_and_reap(init)?;
-        assert_eq!(rig.lab.events().log().story(rig.id()).len(), 3);
+        assert_eq!(rig.story_until("exec-added")?, ["create", "start", "exec-added e1"]);
         gate.open()?;
         start.join().unwrap().map_err(anyhow::Error::from)
     })?;

@@ -113,7 +113,7 @@ fn i2_an_init_may_exit_before_start_returns() -> Result<()> {
         let start = scope.spawn(|| rig.shim.start(rig.id(), ""));
         rig.script().wait_call("start")?;
         wait_gone(init)?;
-        assert_eq!(rig.lab.events().log().story(rig.id()), ["create"]);
+        assert_eq!(rig.story_until("create")?, ["create"]);
         gate.open()?;
         assert_eq!(start.join().unwrap()?, init.0);
         anyhow::Ok(())

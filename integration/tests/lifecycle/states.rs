@@ -217,3 +217,25 @@ fn execs_go_with_their_container() -> Result<()> {
     }
     rig.close()
 }
+
+/// containerd #3244.
+#[test]
+fn of_two_deletes_the_second_finds_nothing() -> Result<()> {
+    let rig = Rig::fake()?;
+    rig.run()?;
+    rig.shim.kill(rig.id(), "", 9, false)?;
+    rig.shim.wait(rig.id(), "")?;
+    let (gate, other) = (rig.script().hold_before("delete")?, rig.shim.reconnect()?);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| rig.shim.delete(rig.id(), ""));
+        rig.script().wait_call("delete")?;
+        let second = scope.spawn(|| other.delete(rig.id(), ""));
+        gate.open()?;
+        assert_eq!(first.join().unwrap()?.status, 137);
+        let error = second.join().unwrap().unwrap_err();
+        assert_eq!(error.code(), Some(Code::NOT_FOUND), "{error}");
+        anyhow::Ok(())
+    })?;
+    assert_eq!(rig.story_until("delete")?, ["create", "start", "exit 137", "delete 137"]);
+    rig.close()
+}
