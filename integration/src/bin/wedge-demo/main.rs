@@ -202,6 +202,8 @@ fn idle(shell: &Shell<'_>, id: &str, runtime: &str) -> Result<(Memory, usize)> {
         ensure!(out.code == 0, "{out}");
     }
     let shim = Proc::shim(shell.env.namespace(), id)?;
+    // The pages of a binary that was just built count as dirty until they are on the disk.
+    nix::unistd::sync();
     let measured = (shim.memory()?, shim.threads()?);
     shell.quiet(&["task", "kill", "--signal", "KILL", id])?;
     stopped(shell.env, id)?;
