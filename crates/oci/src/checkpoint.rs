@@ -6,8 +6,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use wedge_reaper::Limits;
-
 use crate::call::{ChildIo, Streams};
 use crate::console::ConsoleSocket;
 use crate::error::{Error, Result, on_path};
@@ -83,7 +81,7 @@ impl Runtime {
     async fn save(&self, checkpoint: &Checkpoint, work: &Path) -> Result<()> {
         let mut args = checkpoint.args(work);
         args.push(self.id().into());
-        let said = match self.run(args, Limits::default(), Streams::Captured).await {
+        let said = match self.run(args, self.limits(), Streams::Captured).await {
             Ok(_) => return Ok(()),
             Err(said) => said,
         };
@@ -120,7 +118,7 @@ impl Runtime {
         // The restored init must become our child, not the runtime's.
         args.push("--no-subreaper".into());
         args.extend(["--bundle".into(), self.bundle().dir().into(), self.id().into()]);
-        let result = self.run(args, Limits::default(), streams(io, console)).await;
+        let result = self.run(args, self.limits(), streams(io, console)).await;
         result.map(drop).map_err(|said| said.failed("OCI runtime restore failed"))
     }
 }

@@ -364,8 +364,8 @@ fn no_such_container(text: &str, id: &str) -> bool {
         || text.contains(&format!("/{id}': No such file or directory"))
 }
 
-/// An errno as Go spells it: "no such file or directory".
-pub(crate) fn go_text(err: &io::Error) -> String {
+/// An error of the kernel as Go spells it: "no such file or directory".
+pub fn go_text(err: &io::Error) -> String {
     let text = err.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();

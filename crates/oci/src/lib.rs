@@ -24,9 +24,11 @@ pub use bundle::Bundle;
 pub use call::ChildIo;
 pub use checkpoint::Checkpoint;
 pub use console::ConsoleSocket;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, go_text};
 pub use options::Options;
 pub use process::exec_process;
+#[doc(hidden)]
+pub use rootfs::fuzzing;
 pub use rootfs::{Mount, mount_rootfs, unmount_last_resort, unmount_recursive};
 pub use runtime::Runtime;
 pub use spec::Spec;

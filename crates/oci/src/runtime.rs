@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use wedge_reaper::{Limits, Reaper};
 
@@ -45,6 +46,7 @@ pub struct Runtime {
     no_pivot_root: bool,
     no_new_keyring: bool,
     criu_work_path: PathBuf,
+    limits: Limits,
 }
 
 impl Runtime {
@@ -66,7 +68,15 @@ impl Runtime {
             no_pivot_root: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
             criu_work_path: PathBuf::from(&options.criu_work_path),
+            limits: Limits::default(),
         }
+    }
+
+    /// Sets how long one command may take before it is killed.
+    #[must_use]
+    pub fn with_limit(mut self, time: Duration) -> Runtime {
+        self.limits.time = time;
+        self
     }
 
     pub(crate) fn bundle(&self) -> &Bundle {
@@ -75,6 +85,10 @@ impl Runtime {
 
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub(crate) fn no_pivot_root(&self) -> bool {
@@ -150,7 +164,7 @@ impl Runtime {
         args.extend(console_args(console));
         args.extend(["--detach".into(), "--pid-file".into(), pid_file.into()]);
         args.push(self.id.clone().into());
-        let result = self.run(args, Limits::default(), streams(io, console)).await;
+        let result = self.run(args, self.limits, streams(io, console)).await;
         result.map(drop).map_err(|said| said.failed("OCI runtime exec failed"))
     }
 
@@ -162,7 +176,7 @@ impl Runtime {
         let mut args: Vec<OsString> = vec!["kill".into()];
         args.extend(all.then(|| "--all".into()));
         args.extend([self.id.clone().into(), signal.to_string().into()]);
-        let result = self.run(args, Limits::default(), Streams::Captured).await;
+        let result = self.run(args, self.limits, Streams::Captured).await;
         result.map(drop).map_err(|said| Error::after_kill(&said, &self.id))
     }
 
@@ -175,7 +189,7 @@ impl Runtime {
         let mut args: Vec<OsString> = vec!["delete".into()];
         args.extend(force.then(|| "--force".into()));
         args.push(self.id.clone().into());
-        match self.run(args, Limits::default(), Streams::Captured).await {
+        match self.run(args, self.limits, Streams::Captured).await {
             Err(said) if !said.is_no_such_container(&self.id) => {
                 Err(said.failed("failed to delete task"))
             }
@@ -222,7 +236,7 @@ impl Runtime {
     pub async fn pids(&self) -> Result<Vec<u32>> {
         let mut args: Vec<OsString> = vec!["ps".into()];
         args.extend(["--format".into(), "json".into(), self.id.clone().into()]);
-        let limits = Limits { output: PIDS_OUTPUT, ..Limits::default() };
+        let limits = Limits { output: PIDS_OUTPUT, ..self.limits };
         let output = self.run(args, limits, Streams::Captured).await;
         let output = output.map_err(|said| Error::Pids { message: said.raw() })?;
         parse_pids(&output).map_err(|err| Error::Pids { message: err.to_string() })
@@ -257,7 +271,7 @@ impl Runtime {
     ) -> Result<()> {
         let words = words.into_iter().map(OsString::from);
         let args = words.chain([self.id.clone().into()]).collect();
-        let result = self.run(args, Limits::default(), Streams::Captured).await;
+        let result = self.run(args, self.limits, Streams::Captured).await;
         result.map(drop).map_err(|said| said.failed(operation))
     }
 
@@ -282,7 +296,7 @@ impl Runtime {
             systemd_cgroup: self.systemd_cgroup,
             args,
             input: None,
-            limits: Limits::default(),
+            limits: self.limits,
         }
     }
 }

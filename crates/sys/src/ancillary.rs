@@ -15,8 +15,22 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 /// `InvalidData` when the message has no descriptor.
 pub fn receive_fd(socket: impl AsFd) -> io::Result<OwnedFd> {
     let mut data = [0_u8; 4096];
+    let (length, received) = receive(socket, &mut data)?;
+    if received.is_none() && length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    received
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "message without a descriptor"))
+}
+
+/// Receives one message and the descriptor that comes with it, if any; the length of the message,
+/// 0 when the peer closed. Descriptors beyond the first are closed.
+///
+/// # Errors
+/// `EAGAIN` on a non-blocking socket without a message, `ECONNRESET`.
+pub fn receive(socket: impl AsFd, data: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
-    let mut parts = [IoSliceMut::new(&mut data)];
+    let mut parts = [IoSliceMut::new(data)];
     let message = recvmsg::<UnixAddr>(
         socket.as_fd().as_raw_fd(),
         &mut parts,
@@ -33,13 +47,7 @@ pub fn receive_fd(socket: impl AsFd) -> io::Result<OwnedFd> {
             }
         }
     }
-    if received.is_empty() && message.bytes == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    received
-        .into_iter()
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "message without a descriptor"))
+    Ok((message.bytes, received.into_iter().next()))
 }
 
 #[cfg(test)]

@@ -9,26 +9,32 @@
 
 mod ancillary;
 mod fd;
+mod helper;
 mod inherit;
 mod loop_device;
 mod mount;
 mod pidfd;
 mod process;
 mod pty;
+#[cfg(feature = "testing")]
+mod seccomp_filter;
 mod signals;
 mod spawn;
 mod tty;
 mod user_namespace;
 mod wait;
 
-pub use ancillary::receive_fd;
+pub use ancillary::{receive, receive_fd};
 pub use fd::{stderr_to, take_inherited};
+pub use helper::{set_limit_of, spawn_helper};
 pub use inherit::{close_on_exec_from, pass_fd};
 pub use loop_device::{configure_loop_device, free_loop_device};
 pub use mount::{NewFilesystem, attach_mount, clone_mount, map_mount_ids};
 pub use pidfd::PidFd;
 pub use process::{create_core_sched_group, ignore_sigpipe, set_subreaper};
 pub use pty::open_pty_peer;
+#[cfg(feature = "testing")]
+pub use seccomp_filter::seccomp_filter_of;
 pub use signals::ignore_termination;
 pub use spawn::prepare_child;
 pub use tty::{is_tty, set_window_size};

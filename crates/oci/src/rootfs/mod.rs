@@ -13,6 +13,7 @@
 
 mod component;
 mod fuse;
+pub mod fuzzing;
 mod id_map;
 mod id_mapped;
 mod loop_device;

@@ -28,7 +28,7 @@ pub(super) fn mounts_below(root: &Path) -> Result<Vec<MountPoint>> {
     Ok(below(&list, root))
 }
 
-fn below(list: &[u8], root: &Path) -> Vec<MountPoint> {
+pub(super) fn below(list: &[u8], root: &Path) -> Vec<MountPoint> {
     let points = list.split(|&byte| byte == b'\n').filter_map(mount_point);
     let mut points: Vec<_> = points.filter(|point| point.path.starts_with(root)).collect();
     let length = |point: &MountPoint| point.path.as_os_str().len();

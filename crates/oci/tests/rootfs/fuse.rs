@@ -5,9 +5,10 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use wedge_oci::{mount_rootfs, unmount_recursive};
-use wedge_reaper::Reaper;
+use wedge_reaper::{Limits, Reaper};
 
 use crate::support::{mount, run, tmpfs};
 
@@ -34,6 +35,22 @@ impl Programs {
 
     fn log(&self) -> String {
         fs::read_to_string(self.0.join("log")).unwrap_or_default()
+    }
+
+    /// Hides the program the system has: what is no regular file is none.
+    async fn hide(reaper: &Reaper, name: &str) -> Vec<PathBuf> {
+        let mut hidden = Vec::new();
+        for dir in env::split_paths(&env::var_os("PATH").unwrap()) {
+            let program = dir.join(name);
+            if program.is_file() {
+                let mut bind = Command::new("mount");
+                bind.args(["--bind", "/dev/null"]).arg(&program);
+                let output = reaper.capture(bind, None, Limits::default()).await.unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.output));
+                hidden.push(program);
+            }
+        }
+        hidden
     }
 
     async fn remove(self, reaper: &Reaper) {
@@ -71,6 +88,7 @@ fn a_helper_mounts_with_containerds_arguments() {
 fn a_helper_that_fails_is_quoted_and_its_mount_undone() {
     run(async |reaper, dir| {
         let programs = Programs::new(&reaper).await;
+        let hidden = Programs::hide(&reaper, "mount.fuse").await;
         fs::create_dir(dir.rootfs()).unwrap();
         let target = dir.rootfs().display().to_string();
         let mounts = [mount("fuse.x", Path::new("src"), "", &["a=b"])];
@@ -83,6 +101,9 @@ fn a_helper_that_fails_is_quoted_and_its_mount_undone() {
         let err = mount_rootfs(&reaper, &mounts, &dir.rootfs()).await.unwrap_err();
         let missing = "\"\": exec: \"mount.fuse\": executable file not found in $PATH";
         assert_eq!(err.to_string(), says(missing));
+        for program in hidden {
+            unmount_recursive(&reaper, &program.canonicalize().unwrap()).await.unwrap();
+        }
         programs.add("mount.fuse", "mount -t tmpfs fake \"$2\"; echo broken >&2; exit 3");
         let err = mount_rootfs(&reaper, &mounts, &dir.rootfs()).await.unwrap_err();
         assert_eq!(err.to_string(), says("\"broken\\n\": exit status 3"));
@@ -130,12 +151,6 @@ fn a_file_system_that_is_dead_is_unmounted_all_the_same() {
 #[test]
 fn a_file_system_that_a_real_program_serves() {
     run(async |reaper, dir| {
-        let path = env::var_os("PATH").unwrap();
-        let installed = |name: &str| env::split_paths(&path).any(|dir| dir.join(name).exists());
-        if !installed("fuse-overlayfs") || !installed("mount.fuse3") {
-            println!("SKIP: no fuse-overlayfs or mount.fuse3");
-            return;
-        }
         let lowers = [dir.source("one"), dir.source("two")].map(|path| path.display().to_string());
         let option = format!("lowerdir={}", lowers.join(":"));
         let fuse = mount("fuse3.fuse-overlayfs", Path::new("overlay"), "", &[&option]);

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The second process: inside, on its way to the program. The order is runc's, but for one thing:
+//! everything that can be done before the seccomp filter is, so that a profile that is enough for
+//! runc is enough here.
+
+use wedge_setns_wire::{GO, Kind, Plan, Stage, fd, flags};
+
+use crate::call::{self, Plain};
+use crate::capabilities;
+use crate::home;
+use crate::identity;
+use crate::joiner::{Tolerate, not_dumpable};
+use crate::kernel::{errno, prctl};
+use crate::label;
+use crate::program;
+use crate::report::{reach, step, tell};
+use crate::sys::Errno;
+use crate::terminal;
+use crate::work::Work;
+
+pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
+    step(plan, Stage::Session, || call::plain(Plain::SetSid, []));
+    keyring(plan);
+    if plan.has(flags::TERMINAL) {
+        terminal::open(plan);
+    }
+    attributes(plan);
+    wait_for_go(plan);
+    let label = label::prepare(plan);
+    let directory = identity::enter_directory(plan);
+    if plan.has(flags::FIND_HOME) {
+        home::find(plan, &mut work);
+    }
+    let confinement = Confinement::of(plan);
+    if confinement == Confinement::AsRoot {
+        confine(plan, Stage::EarlySeccomp);
+    }
+    capabilities::narrow(plan);
+    identity::change(plan);
+    // Another identity sets it to what fs.suid_dumpable says.
+    step(plan, Stage::Dumpable, not_dumpable);
+    identity::check_directory(plan, directory, work.buffer);
+    capabilities::set(plan, confinement == Confinement::WithAdmin);
+    label::apply(plan, label);
+    let program = program::find(plan);
+    step(plan, Stage::Descriptors, || call::close_from(fd::CONTROL.cast_unsigned() + 1));
+    step(plan, Stage::Execute, || tell(Kind::Ready, 0));
+    match confinement {
+        Confinement::WithAdmin => {
+            step(plan, Stage::Seccomp, capabilities::raise_admin);
+            confine(plan, Stage::Seccomp);
+            capabilities::drop_admin(plan);
+        }
+        Confinement::Last => {
+            capabilities::ambient(plan);
+            confine(plan, Stage::Seccomp);
+        }
+        Confinement::None | Confinement::AsRoot => capabilities::ambient(plan),
+    }
+    program::execute(plan, &work, program)
+}
+
+/// When the seccomp filter is loaded, seccomp(2): it takes `no_new_privs` or CAP_SYS_ADMIN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Confinement {
+    /// There is no filter.
+    None,
+    /// Last of all.
+    Last,
+    /// When all else is done, with CAP_SYS_ADMIN kept until then.
+    WithAdmin,
+    /// Before the identity changes: the capabilities are whatever that leaves.
+    AsRoot,
+}
+
+impl Confinement {
+    fn of(plan: &Plan<'_>) -> Confinement {
+        let filter = !plan.slice(plan.header().seccomp).is_empty();
+        match (filter, plan.has(flags::NO_NEW_PRIVS), plan.has(flags::CAPABILITIES)) {
+            (false, _, _) => Confinement::None,
+            (true, true, _) => Confinement::Last,
+            (true, false, true) => Confinement::WithAdmin,
+            (true, false, false) => Confinement::AsRoot,
+        }
+    }
+}
+
+fn confine(plan: &Plan<'_>, stage: Stage) {
+    let header = plan.header();
+    step(plan, stage, || call::load_filter(plan.slice(header.seccomp), header.seccomp_flags));
+}
+
+fn keyring(plan: &Plan<'_>) {
+    let name = plan.string(plan.header().keyring);
+    if plan.header().keyring.len > 0 {
+        step(plan, Stage::Keyring, || call::join_session_keyring(name).tolerate(&[errno::ENOSYS]));
+    }
+}
+
+fn attributes(plan: &Plan<'_>) {
+    const WHO_PROCESS: u32 = 1;
+    let header = plan.header();
+    if plan.has(flags::NO_NEW_PRIVS) {
+        step(plan, Stage::NoNewPrivs, || call::prctl(prctl::SET_NO_NEW_PRIVS, 1, 0));
+    }
+    if plan.has(flags::UMASK) {
+        step(plan, Stage::NoNewPrivs, || call::plain(Plain::Umask, [header.umask]));
+    }
+    let scheduler = plan.slice(header.scheduler);
+    if !scheduler.is_empty() {
+        step(plan, Stage::Scheduler, || call::set_scheduler(scheduler));
+    }
+    if plan.has(flags::IO_PRIORITY) {
+        let args = [WHO_PROCESS, 0, header.io_priority.cast_unsigned()];
+        step(plan, Stage::IoPriority, || call::plain(Plain::IoprioSet, args));
+    }
+    if plan.has(flags::PERSONALITY) {
+        let args = [header.personality];
+        step(plan, Stage::Personality, || call::plain(Plain::Personality, args));
+    }
+}
+
+/// The shim knows this process and has set its limits. A shim that died says nothing: then nothing
+/// happens here either.
+fn wait_for_go(plan: &Plan<'_>) {
+    step(plan, Stage::Go, || {
+        let mut answer = [0];
+        match call::read(fd::CONTROL, &mut answer)? {
+            1 if answer == [GO] => Ok(()),
+            0 => call::exit(1),
+            _ => Err(Errno(errno::EINVAL)),
+        }
+    });
+    reach(plan, Stage::Go);
+}

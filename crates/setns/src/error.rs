@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Why there is no process.
+
+use thiserror::Error;
+
+/// What this crate cannot reproduce exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Unsupported(pub(crate) String);
+
+impl Unsupported {
+    /// With a text that fits "because …".
+    pub fn new(reason: impl Into<String>) -> Unsupported {
+        Unsupported(reason.into())
+    }
+}
+
+/// What runc would say, in its words; they are all of the answer, so no cause is nested.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(clippy::error_impl_error, reason = "callers say wedge_setns::Error")]
+pub enum Error {
+    /// Before a process was started.
+    #[error("OCI runtime exec failed: exec failed: {0}")]
+    Refused(String),
+    /// While the process was set up.
+    #[error("OCI runtime exec failed: exec failed: unable to start container process: {0}")]
+    Start(String),
+}
+
+impl Error {
+    /// Adds what runc adds when the kernel's OOM killer struck in the container meanwhile.
+    #[must_use]
+    pub fn possibly_oom_killed(self) -> Error {
+        const SUFFIX: &str = " (possibly OOM-killed)";
+        match self {
+            Error::Refused(text) => Error::Refused(text + SUFFIX),
+            Error::Start(text) => Error::Start(text + SUFFIX),
+        }
+    }
+}
+
+/// Why there is no process.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// The OCI runtime may know how. Nothing visible has happened.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Nobody can: the caller's mistake, a limit, a container that ended.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}

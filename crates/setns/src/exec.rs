@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One exec: starts the helper and talks with it until it has become the program.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use wedge_reaper::{Exit, ExitStatus, ExitWatch, Expectation, Reaper};
+use wedge_setns_wire::{GO, Kind, PACKET, Report};
+use wedge_sys::PidFd;
+
+use crate::container::Container;
+use crate::error::{Error, Failure, Unsupported};
+use crate::host::Host;
+use crate::limits;
+use crate::namespaces::Namespaces;
+use crate::plan::Plan;
+use crate::process::Process;
+use crate::stages::{Context, PAUSED, STOPPED, explain};
+
+/// How long the helper may take. It runs within the container's limits: a CPU quota slows it down
+/// like everything else there.
+const LIMIT: Duration = Duration::from_secs(60);
+const SIGKILL: i32 = 9;
+
+/// The streams of the process, `/dev/null` for those there are none of. With a terminal they are
+/// not looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stdio<'a> {
+    /// Descriptor 0.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Descriptor 1.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// Descriptor 2.
+    pub stderr: Option<BorrowedFd<'a>>,
+}
+
+/// A process that runs in the container. It is our child.
+#[derive(Debug)]
+pub struct Started {
+    /// Its pid.
+    pub pid: u32,
+    /// Resolves when it was reaped.
+    pub exit: ExitWatch,
+    /// None when it was reaped already.
+    pub pidfd: Option<PidFd>,
+    /// The master of its terminal, if it was to have one.
+    pub console: Option<OwnedFd>,
+}
+
+impl Container {
+    /// Starts the OCI process `json` in the container.
+    ///
+    /// # Errors
+    /// [`Failure`]. Nothing is left behind then.
+    pub async fn exec(
+        &self,
+        host: &Host,
+        reaper: &Reaper,
+        json: &[u8],
+        stdio: Stdio<'_>,
+    ) -> Result<Started, Failure> {
+        let process = Process::parse(json, host.selinux)?;
+        if self.cgroups.frozen() {
+            return Err(Error::Refused(PAUSED.to_owned()).into());
+        }
+        let namespaces = self.namespaces_now(host)?;
+        let plan = Plan::new(host, self, &process, namespaces)?;
+        let payload = reaper.expect();
+        let mut talk = self.launch(host, reaper, &plan, stdio)?;
+        let context = Context { container: self, process: &process, joiner: talk.joiner.pid };
+        match tokio::time::timeout(LIMIT, talk.hold(&plan, payload, context)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let text = format!("the setns helper did not end within {LIMIT:?} and was killed");
+                Err(Error::Start(text).into())
+            }
+        }
+    }
+
+    fn namespaces_now(&self, host: &Host) -> Result<u32, Failure> {
+        let stopped = |_: io::Error| Error::Refused(STOPPED.to_owned());
+        let theirs = Namespaces::of(&self.init_pid.to_string()).map_err(stopped)?;
+        // Still the same process: what was looked at was its own.
+        self.init.send_signal(0).map_err(stopped)?;
+        Ok(theirs.differing(&host.namespaces, self.namespaces))
+    }
+
+    /// Starts the first process of the helper, in the cgroup if that is possible.
+    fn launch(
+        &self,
+        host: &Host,
+        reaper: &Reaper,
+        plan: &Plan<'_>,
+        stdio: Stdio<'_>,
+    ) -> Result<Talk, Failure> {
+        let failed = |err: io::Error| {
+            Error::Start(format!("error starting setns process: {}", wedge_oci::go_text(&err)))
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .map_err(|err| failed(err.into()))?;
+        let expectation = reaper.expect();
+        let spawn = |plan: &File, cgroup: Option<&OwnedFd>| {
+            let null = host.null.as_fd();
+            let fds = [
+                stdio.stdin.unwrap_or(null),
+                stdio.stdout.unwrap_or(null),
+                stdio.stderr.unwrap_or(null),
+                theirs.as_fd(),
+                plan.as_fd(),
+                self.init.as_fd(),
+            ];
+            wedge_sys::spawn_helper(host.helper.as_fd(), &fds, cgroup.map(AsFd::as_fd))
+        };
+        let directory = self.cgroups.directory().filter(|_| plan.may_start_in_cgroup());
+        let born = match directory {
+            Some(directory) => {
+                let bytes = in_memory(&plan.encode(host, false)?).map_err(failed)?;
+                spawn(&bytes, Some(directory)).ok()
+            }
+            None => None,
+        };
+        let pid = match born {
+            Some(pid) => pid,
+            // Whatever the reason, joining by hand may work and else says why not.
+            None => {
+                let bytes = in_memory(&plan.encode(host, true)?).map_err(failed)?;
+                spawn(&bytes, None).map_err(failed)?
+            }
+        };
+        let (exit, pidfd) = expectation.claim(pid).map_err(failed)?;
+        Ok(Talk {
+            joiner: Part { pid, exit, pidfd },
+            payload: None,
+            socket: readable(ours).map_err(failed)?,
+        })
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
+              this owns its own"
+)]
+fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+fn in_memory(plan: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("plan", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(plan)?;
+    Ok(file)
+}
+
+/// A process of the helper. Killed when it is dropped.
+#[derive(Debug)]
+struct Part {
+    pid: u32,
+    exit: ExitWatch,
+    pidfd: Option<PidFd>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(Err(err)) = self.pidfd.as_ref().map(|pidfd| pidfd.send_signal(SIGKILL)) {
+            log::trace!(pid = self.pid; "nothing to kill: {err}");
+        }
+    }
+}
+
+/// A conversation with the helper.
+#[derive(Debug)]
+struct Talk {
+    joiner: Part,
+    payload: Option<Part>,
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl Talk {
+    /// Until the helper is the program, or says why not.
+    async fn hold(
+        &mut self,
+        plan: &Plan<'_>,
+        payload: Expectation,
+        context: Context<'_>,
+    ) -> Result<Started, Failure> {
+        let mut payload = Some(payload);
+        let mut console = None;
+        let mut ready = false;
+        loop {
+            let mut packet = [0; PACKET];
+            let (length, passed) = self.receive(&mut packet).await?;
+            let packet = packet.get(..length).unwrap_or_default();
+            if packet.is_empty() {
+                return self.ended(ready, console).await;
+            }
+            let report = Report::decode(packet).ok_or_else(|| not_started(packet))?;
+            match report.kind {
+                Kind::Spawned => {
+                    let expectation = payload.take().ok_or_else(|| broken("a second process"))?;
+                    self.spawned(report.value, expectation, plan)?;
+                }
+                Kind::Terminal => console = passed,
+                Kind::Ready => ready = true,
+                Kind::Failed => return Err(explain(&report, context).into()),
+                Kind::Unsupported => {
+                    let why = explain(&report, context);
+                    return Err(Unsupported::new(why.to_string()).into());
+                }
+            }
+        }
+    }
+
+    async fn receive(&self, packet: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Error> {
+        let received =
+            self.socket.async_io(Interest::READABLE, |socket| wedge_sys::receive(socket, packet));
+        match received.await {
+            // It died with an unread message of ours.
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => Ok((0, None)),
+            received => received.map_err(|err| broken(&wedge_oci::go_text(&err))),
+        }
+    }
+
+    /// The process exists, and waits.
+    fn spawned(&mut self, pid: u32, expected: Expectation, plan: &Plan<'_>) -> Result<(), Error> {
+        let claimed = expected.claim(pid);
+        let (exit, pidfd) = claimed.map_err(|err| broken(&wedge_oci::go_text(&err)))?;
+        self.payload = Some(Part { pid, exit, pidfd });
+        limits::apply(&plan.limits, pid)?;
+        let socket = std::os::fd::AsRawFd::as_raw_fd(self.socket.get_ref());
+        match send(socket, &[GO], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+            // It died meanwhile: the end of the socket says so.
+            Ok(_) | Err(nix::Error::EPIPE | nix::Error::ECONNRESET) => Ok(()),
+            Err(err) => Err(broken(err.desc())),
+        }
+    }
+
+    /// Nobody holds the other end any more.
+    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Failure> {
+        match self.payload.take() {
+            Some(mut payload) if ready => Ok(Started {
+                pid: payload.pid,
+                exit: payload.exit.clone(),
+                // It lives: the guard lets go of it.
+                pidfd: payload.pidfd.take(),
+                console,
+            }),
+            Some(mut payload) => {
+                let exit = payload.exit.wait().await;
+                Err(Error::Start(format!("procReady not received: {}", death(&exit))).into())
+            }
+            None => {
+                let exit = self.joiner.exit.wait().await;
+                Err(Error::Start(format!("error executing setns process: {}", death(&exit))).into())
+            }
+        }
+    }
+}
+
+/// As Go prints a `ProcessState`.
+fn death(exit: &Exit) -> String {
+    if exit.status == ExitStatus::KILLED {
+        "signal: killed".to_owned()
+    } else {
+        exit.status.to_string()
+    }
+}
+
+fn broken(why: &str) -> Error {
+    Error::Start(format!("error executing setns process: {why}"))
+}
+
+/// The helper itself could not be executed: the packet is an errno.
+fn not_started(packet: &[u8]) -> Failure {
+    let errno = packet.try_into().map_or(0, i32::from_ne_bytes);
+    Unsupported::new(format!("the setns helper cannot run: {}", crate::text::errno(errno))).into()
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is the same for every container.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::error::Unsupported;
+use crate::namespaces::Namespaces;
+
+/// The setns helper, an ELF executable.
+const HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wedge-setns"));
+
+/// The setns helper in memory, and what the machine is like.
+#[derive(Debug)]
+pub struct Host {
+    /// Sealed: nobody can change it, whoever gets to `/proc/PID/exe` (CVE-2019-5736).
+    pub(crate) helper: OwnedFd,
+    /// A program that compiles seccomp profiles when its first argument is [`SECCOMP_COMMAND`].
+    ///
+    /// [`SECCOMP_COMMAND`]: crate::SECCOMP_COMMAND
+    pub(crate) compiler: PathBuf,
+    /// `/dev/null`, for streams there are none of.
+    pub(crate) null: OwnedFd,
+    /// Our own.
+    pub(crate) namespaces: Namespaces,
+    pub(crate) last_cap: u32,
+    pub(crate) apparmor: bool,
+    pub(crate) selinux: bool,
+}
+
+impl Host {
+    /// Looks at the machine and puts the helper into memory. `compiler` is a program that compiles
+    /// seccomp profiles when its first argument is [`crate::SECCOMP_COMMAND`].
+    ///
+    /// # Errors
+    /// When this process cannot join containers natively: it is not root of the machine, or the
+    /// kernel allows no executable memfd (`vm.memfd_noexec`).
+    pub fn new(compiler: impl Into<PathBuf>) -> Result<Host, Unsupported> {
+        if !nix::unistd::geteuid().is_root() || !maps_everything() {
+            return Err(Unsupported::new("the shim is not root of the initial user namespace"));
+        }
+        let failed = |what: &str, err: &io::Error| Unsupported::new(format!("{what}: {err}"));
+        let helper = helper().map_err(|err| failed("no memfd for the setns helper", &err))?;
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let namespaces = Namespaces::of("self").map_err(|err| failed("own namespaces", &err))?;
+        let last_cap = fs::read_to_string("/proc/sys/kernel/cap_last_cap");
+        Ok(Host {
+            helper,
+            compiler: compiler.into(),
+            null: null.map_err(|err| failed("/dev/null", &err))?.into(),
+            namespaces,
+            last_cap: last_cap.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40),
+            apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|enabled| enabled.starts_with(b"Y")),
+            selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+        })
+    }
+}
+
+/// Whether this is the initial user namespace: user_namespaces(7) gives its map.
+fn maps_everything() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn helper() -> io::Result<OwnedFd> {
+    /// `MFD_EXEC`, Linux 6.3: says that we mean it.
+    const EXECUTABLE: MFdFlags = MFdFlags::from_bits_retain(0x10);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let memfd = match memfd_create("wedge-setns", flags | EXECUTABLE) {
+        Err(nix::Error::EINVAL) => memfd_create("wedge-setns", flags),
+        other => other,
+    }?;
+    let mut file = File::from(memfd);
+    file.write_all(HELPER)?;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The OCI process of an exec.
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::schedule::{IoPriority, Scheduler};
+use crate::state::Capabilities;
+
+/// `process` of the OCI runtime specification, config.md.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Process {
+    pub(crate) terminal: bool,
+    pub(crate) console_size: Option<ConsoleSize>,
+    pub(crate) user: User,
+    pub(crate) args: Option<Vec<String>>,
+    pub(crate) env: Option<Vec<String>>,
+    pub(crate) cwd: String,
+    pub(crate) capabilities: Option<Capabilities>,
+    pub(crate) rlimits: Option<Vec<Rlimit>>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) apparmor_profile: String,
+    pub(crate) selinux_label: String,
+    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) io_priority: Option<IoPriority>,
+    #[serde(rename = "execCPUAffinity")]
+    pub(crate) exec_cpu_affinity: Option<ExecCpuAffinity>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ConsoleSize {
+    pub(crate) height: u32,
+    pub(crate) width: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) additional_gids: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Rlimit {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) hard: u64,
+    pub(crate) soft: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExecCpuAffinity {
+    pub(crate) initial: String,
+    #[serde(rename = "final")]
+    pub(crate) last: String,
+}
+
+impl Process {
+    /// Parses and validates, in runc's order and words (`validateProcessSpec`).
+    pub(crate) fn parse(json: &[u8], selinux: bool) -> Result<Process, Error> {
+        let process: Process =
+            serde_json::from_slice(json).map_err(|err| Error::Refused(err.to_string()))?;
+        let refused = if process.cwd.is_empty() {
+            "Cwd property must not be empty"
+        } else if !process.cwd.starts_with('/') {
+            "Cwd must be an absolute path"
+        } else if process.args().is_empty() {
+            "args must not be empty"
+        } else if !process.selinux_label.is_empty() && !selinux {
+            "selinux label is specified in config, but selinux is disabled or not supported"
+        } else {
+            return Ok(process);
+        };
+        Err(Error::Refused(refused.to_owned()))
+    }
+
+    pub(crate) fn args(&self) -> &[String] {
+        self.args.as_deref().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_speaks_as_runc_does() {
+        for (json, text) in [
+            ("{}", "Cwd property must not be empty"),
+            (r#"{"cwd":"x","args":[]}"#, "Cwd must be an absolute path"),
+            (r#"{"cwd":"/"}"#, "args must not be empty"),
+            (r#"{"cwd":"/","args":null}"#, "args must not be empty"),
+        ] {
+            let error = Process::parse(json.as_bytes(), false).unwrap_err();
+            assert_eq!(error, Error::Refused(text.to_owned()), "{json}");
+        }
+        let labelled = br#"{"cwd":"/","args":["a"],"selinuxLabel":"x"}"#;
+        assert!(Process::parse(labelled, false).is_err());
+        assert!(Process::parse(labelled, true).is_ok());
+    }
+
+    #[test]
+    fn absent_and_empty_capabilities_differ() {
+        let parse = |json: &str| Process::parse(json.as_bytes(), false).unwrap().capabilities;
+        assert!(parse(r#"{"cwd":"/","args":["a"]}"#).is_none());
+        assert!(parse(r#"{"cwd":"/","args":["a"],"capabilities":null}"#).is_none());
+        assert!(parse(r#"{"cwd":"/","args":["a"],"capabilities":{}}"#).is_some());
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the helper reports, in runc's words.
+#![expect(clippy::wildcard_enum_match_arm, reason = "each function explains a few stages")]
+
+use wedge_setns_wire::{Report, Stage};
+
+use crate::container::Container;
+use crate::error::Error;
+use crate::process::Process;
+use crate::text::{errno, quote};
+
+/// What a text may need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) container: &'a Container,
+    pub(crate) process: &'a Process,
+    /// The pid of the first process of the helper.
+    pub(crate) joiner: u32,
+}
+
+pub(crate) const STOPPED: &str = "cannot exec in a stopped container";
+pub(crate) const PAUSED: &str =
+    "cannot exec in a paused container (use --ignore-paused to override)";
+
+/// The error behind a report of failure.
+pub(crate) fn explain(report: &Report<'_>, context: Context<'_>) -> Error {
+    let Some(stage) = Stage::from_number(report.stage) else {
+        return Error::Start(format!("unknown stage {} of the setns helper", report.stage));
+    };
+    let cause = errno(report.errno);
+    let aux = String::from_utf8_lossy(report.aux);
+    // The init became a zombie meanwhile, or its pid namespace has no init any more.
+    if stage == Stage::Namespaces && report.errno == libc::ESRCH {
+        return Error::Refused(STOPPED.to_owned());
+    }
+    if let Some(text) = before_the_fork(stage, report.errno, &cause, &aux, context) {
+        return Error::Start(text);
+    }
+    let text = program(stage, &cause, context.process)
+        .or_else(|| identity(stage, report.errno, &cause, context.process))
+        .or_else(|| attributes(stage, report.errno, &cause, context.container))
+        .unwrap_or_else(|| format!("error executing setns process: {stage:?}: {cause}"));
+    Error::Start(text)
+}
+
+fn before_the_fork(
+    stage: Stage,
+    number: i32,
+    cause: &str,
+    aux: &str,
+    context: Context<'_>,
+) -> Option<String> {
+    let executing = |what: &str| format!("error executing setns process: {what}: {cause}");
+    Some(match stage {
+        Stage::OomScore => executing("failed to update /proc/self/oom_score_adj"),
+        Stage::InitialCpus => {
+            format!("error starting setns process: error setting initial CPU affinity: {cause}")
+        }
+        Stage::LastCpus => format!("error setting final CPU affinity: {cause}"),
+        Stage::Cgroup => {
+            let pid = context.joiner;
+            format!(
+                "error adding pid {pid} to cgroups: failed to write {pid}: write {aux}: {cause}"
+            )
+        }
+        Stage::Namespaces => executing("failed to setns into the container's namespaces"),
+        Stage::NamespaceRoot => executing("failed to become root in user namespace"),
+        // fork(2) says so when the init of the pid namespace is gone.
+        Stage::Clone if number == libc::ENOMEM => {
+            executing("failed to start a process in the pid namespace, which has no init")
+        }
+        Stage::Clone => executing("failed to start a process in the container"),
+        _ => return None,
+    })
+}
+
+/// Finding the program: these are the texts that users and clients look for most.
+fn program(stage: Stage, cause: &str, process: &Process) -> Option<String> {
+    let name = process.args().first().map_or("", String::as_str);
+    let quoted = quote(name);
+    Some(match stage {
+        Stage::NotFound => format!("exec: {quoted}: executable file not found in $PATH"),
+        Stage::ProgramStat => format!("exec: {quoted}: stat {name}: {cause}"),
+        Stage::ProgramIsDirectory => format!("exec: {quoted}: is a directory"),
+        Stage::ProgramAccess => format!("exec: {quoted}: {cause}"),
+        Stage::ProgramRelative => {
+            format!("exec: {quoted}: cannot run executable found relative to current directory")
+        }
+        _ => return None,
+    })
+}
+
+fn identity(stage: Stage, number: i32, cause: &str, process: &Process) -> Option<String> {
+    let (uid, gid) = (process.user.uid, process.user.gid);
+    let unmapped = number == libc::EINVAL;
+    Some(match stage {
+        Stage::WorkingDirectory => {
+            let cwd = quote(&process.cwd);
+            format!("chdir to cwd ({cwd}) set in config.json failed: {cause}")
+        }
+        Stage::CwdOutside if number == libc::ENOENT => {
+            "current working directory is outside of container mount namespace root -- possible \
+             container breakout detected"
+                .to_owned()
+        }
+        Stage::CwdOutside => {
+            format!("failed to verify if current working directory is safe: {cause}")
+        }
+        Stage::StandardStreams => format!("unable to setup user: fchown: {cause}"),
+        Stage::Groups => format!("unable to setup user: setgroups: {cause}"),
+        Stage::Gid if unmapped => {
+            format!("unable to setup user: cannot setgid to unmapped gid {gid} in user namespace")
+        }
+        Stage::Gid => format!("unable to setup user: setgid: {cause}"),
+        Stage::Uid if unmapped => {
+            format!("unable to setup user: cannot setuid to unmapped uid {uid} in user namespace")
+        }
+        Stage::Uid => format!("unable to setup user: setuid: {cause}"),
+        _ => return None,
+    })
+}
+
+fn attributes(stage: Stage, number: i32, cause: &str, container: &Container) -> Option<String> {
+    Some(match stage {
+        Stage::Keyring => {
+            format!("unable to join session keyring: unable to create session key: {cause}")
+        }
+        Stage::Terminal => format!("open /dev/pts/ptmx: {cause}"),
+        Stage::ControllingTerminal => format!("unable to set the controlling terminal: {cause}"),
+        Stage::Scheduler if number == libc::EPERM && container.cpuset => {
+            "process scheduler can't be used together with AllowedCPUs".to_owned()
+        }
+        Stage::Scheduler => format!("error setting scheduler: {cause}"),
+        Stage::IoPriority => format!("failed to set io priority: {cause}"),
+        Stage::Personality => format!("unable to set personality: {cause}"),
+        Stage::Bounding => format!("unable to apply bounding set: {cause}"),
+        Stage::KeepCaps => format!("unable to set keep caps: {cause}"),
+        Stage::Capabilities | Stage::LastCapabilities => {
+            format!("unable to apply caps: can't apply capabilities: {cause}")
+        }
+        Stage::AppArmor => format!(
+            "apparmor failed to apply profile: write /proc/thread-self/attr/apparmor/exec: {cause}"
+        ),
+        Stage::EarlySeccomp | Stage::Seccomp => {
+            format!("unable to init seccomp: error loading seccomp filter into kernel: {cause}")
+        }
+        _ => return None,
+    })
+}
