@@ -249,6 +249,82 @@ fn delete_answers_in_time_when_the_runtime_hangs() {
     assert!(warned.contains("level=warning msg=\"failed to remove runc container"), "{warned}");
 }
 
+/// A configuration beside the bundles, and the environment that names it.
+fn configured(daemon: &Daemon, command: &mut Command, text: &str) {
+    let path = daemon.dir.path().join("config.toml");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    command.env("WEDGE_CONFIG", path);
+}
+
+/// Standard error of a command that must fail.
+fn failure(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_configuration_is_read_by_start_and_handed_to_the_shim() {
+    let daemon = Daemon::new();
+    let bundle = daemon.bundle("task", "{}");
+    let mut start = daemon.shim("task", "start");
+    configured(&daemon, &mut start, "\nexec = \"fast\"\n");
+    let text = failure(&mut start);
+    let file = daemon.dir.path().join("config.toml");
+    let begins = format!("io.containerd.wedge.v2: {}:2: exec: expected one of ", file.display());
+    assert!(text.starts_with(&begins), "{text}");
+    assert!(!bundle.join("address").exists() && daemon.servers().is_empty());
+
+    configured(&daemon, &mut start, "exec = \"runtime\"\ntimeouts.event_drain = \"5s\"\n");
+    address(&start.output().unwrap());
+    let servers = daemon.servers();
+    let words = fs::read(format!("/proc/{}/cmdline", servers[0])).unwrap();
+    let words = String::from_utf8(words).unwrap();
+    assert!(words.contains("\0-settings\0exec = \"runtime\"\0"), "{words:?}");
+}
+
+#[test]
+fn a_configuration_that_is_named_must_be_there() {
+    let daemon = Daemon::new();
+    daemon.bundle("task", "{}");
+    let mut start = daemon.shim("task", "start");
+    let text = failure(start.env("WEDGE_CONFIG", "/nonexistent/config.toml"));
+    let expected = "io.containerd.wedge.v2: failed to read the configuration \
+                    /nonexistent/config.toml: No such file or directory";
+    assert!(text.starts_with(expected), "{text}");
+    let text = failure(start.env("WEDGE_CONFIG", "config.toml"));
+    let expected = "WEDGE_CONFIG: config.toml is not an absolute path";
+    assert_eq!(text, format!("io.containerd.wedge.v2: {expected}"));
+    address(&start.env("WEDGE_CONFIG", "").output().unwrap());
+}
+
+#[test]
+fn the_debug_socket_tells_the_state() {
+    use std::io::{Read, Write};
+    let daemon = Daemon::new();
+    daemon.bundle("task", "{}");
+    let path = daemon.dir.path().join("debug/socket");
+    // Flags come before the action.
+    let mut start = Command::new(SHIM);
+    start.arg("-debug-socket").arg(&path).args(daemon.shim("task", "start").get_args());
+    start.current_dir(daemon.dir.path().join("task")).stdin(std::process::Stdio::null());
+    configured(&daemon, &mut start, "exec = \"native\"");
+    address(&start.output().unwrap());
+    until("it listens", || path.exists());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"GET /debug/pprof/goroutine?debug=2 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\r\n\r\n0 containers; "), "{answer}");
+    assert!(answer.ends_with("; exec native\nconfigured: exec = \"native\"\n"), "{answer}");
+    daemon.signal_servers("-TERM");
+    until("the shim ends", || daemon.servers().is_empty());
+    assert!(!path.exists());
+}
+
 fn run(program: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(program);
     let output = command.args(args).stdin(std::process::Stdio::null()).output().unwrap();
@@ -287,6 +363,8 @@ fn info_is_a_bare_message_with_our_name() {
     let path = format!("{}:/bin", dir.path().display());
     let mut info = Command::new(SHIM);
     info.arg("-info").env("PATH", path).stdin(std::process::Stdio::null());
+    // Nothing it says depends on the configuration.
+    info.env("WEDGE_CONFIG", "/nonexistent");
     let output = info.output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     assert!(output.stdout.starts_with(b"\x0a\x16io.containerd.wedge.v2\x12"), "{output:?}");

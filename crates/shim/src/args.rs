@@ -93,8 +93,11 @@ pub struct Flags {
     pub address: String,
     /// Serve on this path instead of inherited descriptor 3.
     pub socket: Option<PathBuf>,
-    /// Path of a debug socket, removed at exit; nothing is served there.
+    /// Serve the shim's state on this path.
     pub debug_socket: Option<PathBuf>,
+    /// The settings `start` has read, for the shim it starts. The one flag that is not Go's, and
+    /// in no usage: nobody else needs it.
+    pub settings: Option<String>,
     /// Log at debug level.
     pub debug: bool,
 }
@@ -110,6 +113,8 @@ pub enum Invocation {
     Serve(Flags),
     /// `-info`: print what this runtime can do.
     Info,
+    /// Compile a seccomp profile, for a shim that started this process.
+    CompileSeccomp,
     /// `-v`: print the version.
     Version,
     /// `-h`: print the usage.
@@ -158,6 +163,7 @@ impl Raw {
             "address" => Slot::Text(&mut self.flags.address),
             "socket" => Slot::Text(&mut self.socket),
             "debug-socket" => Slot::Text(&mut self.debug_socket),
+            "settings" => Slot::Text(self.flags.settings.get_or_insert_default()),
             "publish-binary" | "bundle" => Slot::Text(&mut self.ignored),
             "debug" => Slot::Bool(&mut self.flags.debug),
             "info" => Slot::Bool(&mut self.info),
@@ -178,6 +184,9 @@ impl Raw {
         }
         if self.info {
             return Ok(Invocation::Info);
+        }
+        if action.is_some_and(|word| word == wedge_task::SECCOMP_COMMAND) {
+            return Ok(Invocation::CompileSeccomp);
         }
         if flags.namespace.is_empty() {
             return Err(Error::NoNamespace);
@@ -271,6 +280,8 @@ mod tests {
         let debug = Flags { debug: true, ..common() };
         let socket = Flags { socket: Some("/a=b".into()), ..common() };
         let sockets = Flags { debug_socket: Some("/d".into()), ..socket };
+        let settings = Flags { settings: Some("a=b".to_owned()), ..common() };
+        let default = Flags { settings: Some(String::new()), ..common() };
         let table = [
             ("start", Invocation::Start(common())),
             ("-debug start", Invocation::Start(debug.clone())),
@@ -280,6 +291,8 @@ mod tests {
             ("- start", Invocation::Serve(common())),
             ("other -bogus", Invocation::Serve(common())),
             ("-socket=/a=b -debug-socket /d", Invocation::Serve(sockets)),
+            ("-settings a=b", Invocation::Serve(settings)),
+            ("-settings=", Invocation::Serve(default)),
             ("-v -info", Invocation::Version),
             ("-version=true", Invocation::Version),
             ("-info start", Invocation::Info),

@@ -9,6 +9,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use protobuf::Message;
 
 use crate::args::Flags;
+use crate::config::Reply;
 use crate::error::Error;
 use crate::options;
 
@@ -23,7 +24,7 @@ const VERSION: i32 = 3;
 #[derive(Debug)]
 pub(crate) enum Dialect {
     /// containerd up to 2.2: the runtime options or nothing. The answer is the plain address,
-    /// the one form that all of them understand.
+    /// the one form that all of them understand, or JSON when that was configured.
     Legacy {
         /// The runtime options.
         options: Option<Any>,
@@ -108,10 +109,13 @@ impl Dialect {
     ///
     /// # Errors
     /// When protobuf cannot encode it.
-    pub(crate) fn reply(&self, address: &str) -> Result<Vec<u8>, Error> {
-        match self {
-            Dialect::Legacy { .. } => Ok(address.as_bytes().to_vec()),
-            Dialect::Params(_) => {
+    pub(crate) fn reply(&self, address: &str, form: Reply) -> Result<Vec<u8>, Error> {
+        match (self, form) {
+            (_, Reply::Address) | (Dialect::Legacy { .. }, Reply::Auto) => {
+                Ok(address.as_bytes().to_vec())
+            }
+            (Dialect::Legacy { .. }, Reply::Json) => Ok(json(address).into_bytes()),
+            (Dialect::Params(_), Reply::Auto | Reply::Json) => {
                 let result = BootstrapResult {
                     version: VERSION,
                     address: address.to_owned(),
@@ -126,6 +130,14 @@ impl Dialect {
 }
 
 static EMPTY: String = String::new();
+
+/// `BootstrapParams` of containerd 2.0's pkg/shim, byte for byte as its own shim marshals it. The
+/// version is that of the task service: with 3 the daemon calls `containerd.task.v3.Task`, with 2,
+/// or given a plain address, `containerd.task.v2.Task`. Both are served.
+fn json(address: &str) -> String {
+    let address = serde_json::Value::from(address);
+    format!(r#"{{"version":{VERSION},"address":{address},"protocol":"ttrpc"}}"#)
+}
 
 /// Reads standard input to its end. A terminal is no input: somebody is trying the shim by hand.
 ///
@@ -172,7 +184,13 @@ mod tests {
         };
         let dialect = Dialect::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
         assert_eq!(dialect.options(), Some(&any));
-        assert_eq!(dialect.reply("unix:///x").unwrap(), b"unix:///x");
+        for (form, reply) in [
+            (Reply::Auto, "unix:///x"),
+            (Reply::Address, "unix:///x"),
+            (Reply::Json, r#"{"version":3,"address":"unix:///x","protocol":"ttrpc"}"#),
+        ] {
+            assert_eq!(dialect.reply("unix:///x", form).unwrap(), reply.as_bytes(), "{form}");
+        }
     }
 
     #[test]
@@ -211,8 +229,11 @@ mod tests {
         assert_eq!(dialect.socket_dir(), Some(Path::new("/run/sockets")));
         assert!(dialect.debug() && !dialect.reads_address_file());
         // version 3, address "unix:///x", protocol "ttrpc", as bytes on the wire.
-        let reply = dialect.reply("unix:///x").unwrap();
-        assert_eq!(reply, b"\x08\x03\x12\x09unix:///x\x1a\x05ttrpc");
+        for form in [Reply::Auto, Reply::Json] {
+            let reply = dialect.reply("unix:///x", form).unwrap();
+            assert_eq!(reply, b"\x08\x03\x12\x09unix:///x\x1a\x05ttrpc", "{form}");
+        }
+        assert_eq!(dialect.reply("unix:///x", Reply::Address).unwrap(), b"unix:///x");
     }
 
     #[test]

@@ -62,6 +62,30 @@ pub enum Error {
         /// Why not.
         source: Box<Error>,
     },
+    /// A line of the configuration is wrong.
+    #[error("{}:{line}: {problem}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key, and what is wrong with it.
+        problem: String,
+    },
+    /// A file of the configuration is not root's alone, or no text.
+    #[error("{}: the configuration is refused: it {why}", path.display())]
+    ConfigRefused {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// `WEDGE_CONFIG` names no file that can be found wherever the shim runs.
+    #[error("WEDGE_CONFIG: {} is not an absolute path", path.display())]
+    ConfigPath {
+        /// The variable's value.
+        path: PathBuf,
+    },
     /// A file operation failed.
     #[error("failed to {action} {path}")]
     File {

@@ -12,10 +12,14 @@
 
 mod args;
 mod bootstrap;
+mod config;
 mod confine;
 mod convert;
+mod debug;
 mod delete;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod info;
 mod logger;
 mod options;
@@ -33,3 +37,4 @@ pub use error::Error;
 pub use info::info;
 pub use serve::serve;
 pub use start::start;
+pub use wedge_seccomp::compile_stdin as compile_seccomp;

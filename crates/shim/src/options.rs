@@ -103,6 +103,12 @@ fn parent_path(sent: &oci::CheckpointOptions) -> Result<String, Error> {
     }
 }
 
+/// Whether the options themselves are in a file, which decoding them reads.
+pub(crate) fn name_a_file(any: &Any) -> bool {
+    let generic = (name(&any.type_url) == GENERIC).then(|| Generic::decode(&any.value));
+    matches!(generic, Some(Ok(sent)) if !sent.config_path.is_empty())
+}
+
 /// containerd sends either a path or a body; a path wins, as in other shims.
 fn generic_options(value: &[u8]) -> Result<Options, Error> {
     let sent = Generic::decode(value)

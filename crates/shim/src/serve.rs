@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The shim itself: wiring, signals, shutdown.
 
+use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use wedge_reaper::Reaper;
 use wedge_task::{EventSink, Sandbox, Stamped};
 
 use crate::args::{Flags, Program};
+use crate::config::Config;
 use crate::confine;
+use crate::debug;
 use crate::error::Error;
 use crate::logger::Logger;
 use crate::publisher::Publisher;
@@ -26,9 +29,6 @@ use crate::start::current_bundle;
 
 /// The descriptor under which `start` passes the listening socket.
 pub(crate) const LISTENER: RawFd = 3;
-
-/// How long events that are queued at shutdown may take to reach containerd.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long answers that are under way at shutdown may take, that to Shutdown above all.
 const LAST_REPLIES: Duration = Duration::from_millis(100);
@@ -42,6 +42,7 @@ pub fn serve(program: &Program, flags: &Flags) -> Result<(), Error> {
     let socket = take_socket(flags);
     let bundle = current_bundle()?;
     Logger::to_fifo(&bundle.log_fifo(), program.runtime(), &flags.namespace).install(flags.debug);
+    let config = Config::of_server(flags)?;
     let system = |action| move |source| Error::System { action, source };
     wedge_sys::ignore_sigpipe().map_err(system("ignore SIGPIPE"))?;
     confine::become_subreaper()?;
@@ -49,7 +50,7 @@ pub fn serve(program: &Program, flags: &Flags) -> Result<(), Error> {
         log::debug!("inherited descriptors stay inheritable: {err}");
     }
     let runtime = runtime()?;
-    let result = runtime.block_on(async { Shim::new(flags, socket?)?.run().await });
+    let result = runtime.block_on(async { Shim::new(flags, config, socket?)?.run().await });
     // A blocked pool thread must not hold up the exit.
     runtime.shutdown_background();
     result
@@ -84,17 +85,20 @@ fn take_socket(flags: &Flags) -> Result<Socket, Error> {
 /// The parts of a running shim.
 struct Shim<'a> {
     flags: &'a Flags,
+    state: Arc<State>,
+    event_drain: Duration,
     listener: UnixListener,
     file: SocketFile,
     sandbox: Arc<Sandbox>,
-    /// Runs until the process ends: the reaper.
+    /// Run until the process ends: the reaper, and who answers on the debug socket.
     background: JoinSet<io::Result<()>>,
+    debug_file: Option<SocketFile>,
     events: Events,
     signals: Signals,
 }
 
 impl<'a> Shim<'a> {
-    fn new(flags: &'a Flags, socket: Socket) -> Result<Shim<'a>, Error> {
+    fn new(flags: &'a Flags, config: Config, socket: Socket) -> Result<Shim<'a>, Error> {
         let system = |action| move |source| Error::System { action, source };
         let signals = Signals::new().map_err(system("handle signals"))?;
         let (listener, file) = socket.into_parts();
@@ -109,12 +113,34 @@ impl<'a> Shim<'a> {
         let address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
         let publisher = Publisher::new(address, flags.namespace.clone());
         let events = Events::publish(publisher, events);
-        let sandbox = Sandbox::new(flags.namespace.clone(), reaper, sink);
-        Ok(Shim { flags, listener, file, sandbox, background, events, signals })
+        let settings = config.changes();
+        let sandbox = Sandbox::new(flags.namespace.clone(), reaper, sink, config.task);
+        let state = Arc::new(State { sandbox: Arc::clone(&sandbox), settings });
+        let debug_file = flags.debug_socket.as_deref().and_then(debug::open).map(|debug| {
+            let ((listener, file), state) = (debug, Arc::clone(&state));
+            background.spawn(debug::serve(listener, move || state.to_string()));
+            file
+        });
+        let event_drain = config.event_drain;
+        Ok(Shim {
+            flags,
+            state,
+            event_drain,
+            listener,
+            file,
+            sandbox,
+            background,
+            debug_file,
+            events,
+            signals,
+        })
     }
 
     async fn run(mut self) -> Result<(), Error> {
         log::info!(id = self.flags.id; "serving tasks");
+        for setting in &self.state.settings {
+            log::info!(id = self.flags.id; "configured: {setting}");
+        }
         let server = Server::new(Arc::clone(&self.sandbox)).serve(self.listener);
         let mut server = std::pin::pin!(server);
         let mut serving = true;
@@ -129,7 +155,7 @@ impl<'a> Shim<'a> {
                 _ = self.signals.interrupt.recv() => "SIGINT",
                 _ = self.background.join_next() => "the reaper ended",
                 _ = self.signals.dump.recv() => {
-                    dump(&self.sandbox);
+                    dump(&self.state);
                     continue;
                 }
             };
@@ -137,14 +163,14 @@ impl<'a> Shim<'a> {
             break;
         }
         // First of all, so that no new task is sent here: its address must lead nowhere.
-        remove_files(self.flags, &self.file);
+        remove_files([Some(&self.file), self.debug_file.as_ref()]);
         // Whatever is still under way is answered while the last events are delivered.
         let replies = async {
             if serving && timeout(LAST_REPLIES, &mut server).await.is_ok() {
                 log::error!("the server ended");
             }
         };
-        let (drained, ()) = tokio::join!(timeout(DRAIN, self.events.finish()), replies);
+        let (drained, ()) = tokio::join!(timeout(self.event_drain, self.events.finish()), replies);
         if drained.is_err() {
             log::warn!("shim shutdown timeout: events are lost");
         }
@@ -152,22 +178,33 @@ impl<'a> Shim<'a> {
     }
 }
 
-/// The socket, by the path it is bound to, and the debug socket we were told of.
-fn remove_files(flags: &Flags, file: &SocketFile) {
-    if let Err(err) = file.remove() {
-        log::warn!("failed to remove the socket: {}", err.chain());
+/// What an operator may want to know of a running shim.
+struct State {
+    sandbox: Arc<Sandbox>,
+    /// Those that are not the default.
+    settings: Vec<String>,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sandbox.dump())?;
+        self.settings.iter().try_for_each(|setting| write!(f, "\nconfigured: {setting}"))
     }
-    if let Some(path) = &flags.debug_socket
-        && let Err(err) = socket::remove_stale(path)
-    {
-        log::warn!("failed to remove the debug socket: {}", err.chain());
+}
+
+/// The sockets, by the paths they are bound to.
+fn remove_files(files: [Option<&SocketFile>; 2]) {
+    for file in files.into_iter().flatten() {
+        if let Err(err) = file.remove() {
+            log::warn!("failed to remove a socket: {}", err.chain());
+        }
     }
 }
 
 /// The words around it are those of containerd's own shim, which operators look for.
-fn dump(sandbox: &Sandbox) {
+fn dump(state: &State) {
     log::info!("=== BEGIN goroutine stack dump ===");
-    for line in sandbox.dump().lines() {
+    for line in state.to_string().lines() {
         log::info!("{line}");
     }
     log::info!("=== END goroutine stack dump ===");

@@ -17,6 +17,7 @@ use wedge_oci::{Bundle, Options, Spec};
 
 use crate::args::{Flags, Program};
 use crate::bootstrap::{Dialect, read_stdin};
+use crate::config::Config;
 use crate::error::Error;
 use crate::socket::{self, Bound, Socket, SocketFile};
 use crate::{confine, options, serve};
@@ -33,7 +34,9 @@ const GROUP_ANNOTATIONS: [&str; 2] =
 pub fn start(program: &Program, flags: &Flags) -> Result<(), Error> {
     confine::ignore_termination()?;
     confine::become_subreaper()?;
-    let dialect = Dialect::of(&read_stdin()?, flags)?;
+    let input = read_stdin()?;
+    let config = Config::load()?;
+    let dialect = Dialect::of(&input, flags)?;
     let options = options::decode(dialect.options()).map_err(|source| Error::Options {
         action: "failed to fetch runc options",
         source: Box::new(source),
@@ -49,12 +52,13 @@ pub fn start(program: &Program, flags: &Flags) -> Result<(), Error> {
         if dialect.reads_address_file() {
             write_address(&bundle, &address)?;
         }
-        print(&dialect.reply(&address)?)
+        print(&dialect.reply(&address, config.reply)?)
     };
+    let command = server(program, flags, &dialect, &config)?;
     match socket::take(socket::path_of(&address))? {
         Bound::Live => announce(),
         Bound::Fresh(socket) => {
-            let started = Started::spawn(program, flags, &dialect, socket)?;
+            let started = Started::spawn(command, socket)?;
             confine(&options, started.child.id())?;
             announce()?;
             started.keep();
@@ -99,14 +103,9 @@ struct Started {
 }
 
 impl Started {
-    fn spawn(
-        program: &Program,
-        flags: &Flags,
-        dialect: &Dialect,
-        socket: Socket,
-    ) -> Result<Started, Error> {
+    fn spawn(command: Command, socket: Socket) -> Result<Started, Error> {
         let (listener, file) = socket.into_parts();
-        match spawn(program, flags, dialect, listener.into()) {
+        match spawn(command, listener.into()) {
             Ok(child) => Ok(Started { child, socket: Some(file) }),
             Err(err) => {
                 remove(&file);
@@ -137,20 +136,24 @@ fn remove(file: &SocketFile) {
     file.remove().unwrap_or_default();
 }
 
-/// Starts this very binary under the same name as the server, listening on descriptor 3.
-fn spawn(
+/// This very binary under the same name, as the server.
+fn server(
     program: &Program,
     flags: &Flags,
     dialect: &Dialect,
-    listener: OwnedFd,
-) -> Result<Child, Error> {
-    let system = |action| move |source| Error::System { action, source };
-    let binary = env::current_exe().map_err(system("find the shim's own binary"))?;
+    config: &Config,
+) -> Result<Command, Error> {
+    let binary = env::current_exe()
+        .map_err(|source| Error::System { action: "find the shim's own binary", source })?;
     let mut command = Command::new(binary);
     command
         .arg0(program.argv0())
         .args(["-namespace", &flags.namespace, "-id", &flags.id, "-address", &flags.address])
+        .args(["-settings", &config.changes().join("\n")])
         .args((flags.debug || dialect.debug()).then_some("-debug"))
+        .args(
+            flags.debug_socket.iter().flat_map(|path| ["-debug-socket".as_ref(), path.as_os_str()]),
+        )
         .envs(dialect.ttrpc_address().map(|address| ("TTRPC_ADDRESS", address)))
         .process_group(0)
         .stdin(Stdio::null())
@@ -158,6 +161,12 @@ fn spawn(
         .stderr(Stdio::null());
     // PATH and the like, and from older daemons TTRPC_ADDRESS, come with the environment.
     wedge_sys::prepare_child(&mut command, false);
+    Ok(command)
+}
+
+/// Starts the server, listening on descriptor 3.
+fn spawn(mut command: Command, listener: OwnedFd) -> Result<Child, Error> {
+    let system = |action| move |source| Error::System { action, source };
     wedge_sys::pass_fd(&mut command, listener, serve::LISTENER)
         .map_err(system("pass the socket to the shim"))?;
     if env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {

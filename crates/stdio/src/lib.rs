@@ -29,6 +29,8 @@ mod copy;
 mod error;
 mod fifo;
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
 mod logger;
 mod pipe;
 mod prepared;
@@ -38,5 +40,6 @@ mod uri;
 
 pub use copier::Copier;
 pub use error::{Error, ErrorKind};
+pub use logger::{LoggerPolicy, LoggerRules};
 pub use prepared::Prepared;
 pub use request::{Context, Owner, Request};

@@ -4,10 +4,11 @@
 
 mod policy;
 
+pub use policy::LoggerPolicy;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,8 +24,6 @@ use crate::pipe::give;
 use crate::request::Context;
 use crate::uri::Binary;
 
-/// How long it may take to say that it is ready. Go waits for ever.
-const READY: Duration = Duration::from_secs(10);
 /// How long, once its output is no longer wanted, it may take to reach the end of its input and
 /// end by itself.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,6 +31,21 @@ const GRACE: Duration = Duration::from_secs(2);
 const TERM: Duration = Duration::from_secs(12);
 /// How long a killed one may take to be gone.
 const KILL: Duration = Duration::from_secs(1);
+
+/// What logging binaries are held to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggerRules {
+    /// Which programs are run at all.
+    pub policy: LoggerPolicy,
+    /// How long one may take to say that it is ready. Go waits for ever.
+    pub ready: Duration,
+}
+
+impl Default for LoggerRules {
+    fn default() -> Self {
+        LoggerRules { policy: LoggerPolicy::default(), ready: Duration::from_secs(10) }
+    }
+}
 
 /// A running logging binary. Dropping it asks it to end at once, and sees to it that it does.
 #[derive(Debug)]
@@ -53,7 +67,7 @@ pub(crate) struct Started {
 impl Logger {
     /// Starts the program and waits until it is ready. On an error it is gone.
     pub(crate) async fn start(binary: &Binary, context: &Context<'_>) -> Result<Started, Error> {
-        let program = policy::resolve(&binary.path)?;
+        let program = context.loggers.policy.resolve(&binary.path)?;
         let (out_reader, stdout) = pipe("stdout", context)?;
         let (err_reader, stderr) = pipe("stderr", context)?;
         let failed = |source| Error::LoggerStart { path: binary.path.clone(), source };
@@ -71,7 +85,7 @@ impl Logger {
         drop(command);
         log::info!(id = context.id, pid = child.pid; "started logging binary {:?}", binary.path);
         let mut logger = Logger::supervise(child, context.id);
-        match await_ready(ready.into(), &binary.path, binary.strict).await {
+        match await_ready(ready.into(), binary, context.loggers.ready).await {
             Ok(()) => Ok(Started { logger, stdout, stderr }),
             Err(err) => {
                 logger.kill().await;
@@ -127,15 +141,15 @@ fn pipe(stream: &'static str, context: &Context<'_>) -> Result<(OwnedFd, OwnedFd
     Ok((reader.into(), writer.into()))
 }
 
-/// Waits for a byte, or, unless `strict`, for the end of the pipe.
-async fn await_ready(pipe: OwnedFd, path: &Path, strict: bool) -> Result<(), Error> {
+/// Waits for a byte, or, unless it must be `strict`, for the end of the pipe.
+async fn await_ready(pipe: OwnedFd, binary: &Binary, limit: Duration) -> Result<(), Error> {
     let failed = |source| Error::LoggerReady { source };
     let mut pipe = Receiver::from_owned_fd(pipe).map_err(failed)?;
-    match timeout(READY, pipe.read(&mut [0])).await {
-        Ok(Ok(0)) if strict => Err(Error::LoggerNotReady),
+    match timeout(limit, pipe.read(&mut [0])).await {
+        Ok(Ok(0)) if binary.strict => Err(Error::LoggerNotReady),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(source)) => Err(failed(source)),
-        Err(_) => Err(Error::LoggerTimeout { path: path.to_owned(), limit: READY }),
+        Err(_) => Err(Error::LoggerTimeout { path: binary.path.clone(), limit }),
     }
 }
 

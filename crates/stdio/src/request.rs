@@ -8,7 +8,7 @@ use wedge_reaper::Reaper;
 use crate::error::Error;
 use crate::fifo::Fifo;
 use crate::file::LogFile;
-use crate::logger::{Logger, Started};
+use crate::logger::{Logger, LoggerRules, Started};
 use crate::pipe::{Pipe, set_nonblocking};
 use crate::prepared::{PipedInput, PipedOutput, Prepared, Sink, Streams, TerminalOutput};
 use crate::uri::{Binary, Target};
@@ -47,11 +47,13 @@ pub struct Context<'a> {
     pub namespace: &'a str,
     /// Starts the logging binary, and waits for it.
     pub reaper: &'a Reaper,
+    /// What a logging binary is held to.
+    pub loggers: &'a LoggerRules,
 }
 
 impl Request {
     /// Opens all that the OCI runtime needs to start the process. Does not wait for the client to
-    /// open its ends, but for a logging binary to become ready, ten seconds at most.
+    /// open its ends, but for a logging binary to become ready, as long as the rules say.
     ///
     /// Call it on the thread that drives the reaper.
     ///
@@ -147,7 +149,9 @@ mod tests {
     async fn refusal(request: &Request) -> Error {
         let reaper = Reaper::new();
         let owner = Owner::default();
-        let context = Context { owner, id: "c", namespace: "n", reaper: &reaper };
+        let loggers = LoggerRules::default();
+        let context =
+            Context { owner, id: "c", namespace: "n", reaper: &reaper, loggers: &loggers };
         request.prepare(&context).await.unwrap_err()
     }
 

@@ -16,7 +16,7 @@ use nix::pty::openpty;
 use support::{Fifos, LIMIT, open_fds, until};
 use tempfile::TempDir;
 use wedge_reaper::Reaper;
-use wedge_stdio::{Context, Error, Owner, Prepared, Request};
+use wedge_stdio::{Context, Error, LoggerPolicy, LoggerRules, Owner, Prepared, Request};
 
 /// Says that it is ready, and writes what it reads to the files `out` and `err`.
 const GOOD: &str = "printf x >&5; exec 5>&-\n\
@@ -66,8 +66,16 @@ impl Logger {
 }
 
 async fn prepare(request: &Request, reaper: &Reaper) -> Result<Prepared, Error> {
+    prepare_by(request, reaper, &LoggerRules::default()).await
+}
+
+async fn prepare_by(
+    request: &Request,
+    reaper: &Reaper,
+    loggers: &LoggerRules,
+) -> Result<Prepared, Error> {
     let owner = Owner { uid: 1000, gid: 1001 };
-    request.prepare(&Context { owner, id: "the-id", namespace: "the-ns", reaper }).await
+    request.prepare(&Context { owner, id: "the-id", namespace: "the-ns", reaper, loggers }).await
 }
 
 async fn all_reaped(reaper: &Reaper) {
@@ -178,6 +186,22 @@ fn one_that_hangs_before_it_is_ready_is_killed() {
         assert_eq!(err.to_string(), text);
         all_reaped(&reaper).await;
         assert_eq!(open_fds(), before);
+    });
+}
+
+#[test]
+fn the_rules_say_what_is_run_and_for_how_long_it_may_start() {
+    run(async |reaper| {
+        let logger = Logger::new("trap '' TERM; while :; do /bin/sleep 1; done");
+        fs::set_permissions(logger.path("logger"), fs::Permissions::from_mode(0o757)).unwrap();
+        let request = logger.request("binary");
+        let mut rules = LoggerRules { ready: Duration::from_millis(200), ..LoggerRules::default() };
+        let err = prepare_by(&request, &reaper, &rules).await.unwrap_err();
+        assert!(err.to_string().contains("is refused"), "{err}");
+        rules.policy = LoggerPolicy { allow_unsafe_paths: true, ..LoggerPolicy::default() };
+        let err = prepare_by(&request, &reaper, &rules).await.unwrap_err();
+        assert!(err.to_string().ends_with("was not ready within 200ms"), "{err}");
+        all_reaped(&reaper).await;
     });
 }
 

@@ -11,6 +11,8 @@ use wedge_stdio::{Owner, Request};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSink};
 use crate::lock;
+use crate::native::Node;
+use crate::settings::Settings;
 use crate::start::{Restore, Spawning};
 use crate::task::{Parts, Task};
 
@@ -47,6 +49,7 @@ pub(crate) async fn create(
     namespace: &str,
     reaper: Reaper,
     events: EventSink,
+    (settings, node): (Arc<Settings>, Arc<Node>),
 ) -> Result<Arc<Task>> {
     request.check()?;
     let bundle = Bundle::new(&request.bundle);
@@ -57,19 +60,18 @@ pub(crate) async fn create(
     bundle.write_options(&request.options)?;
     bundle.write_runtime(&request.options.binary_name)?;
     wedge_oci::mount_rootfs(&reaper, &request.rootfs, &rootfs).await?;
+    let (id, options) = (&request.id, &request.options);
+    let runtime = Runtime::new(reaper.clone(), bundle.clone(), namespace, id, options)
+        .with_limit(settings.runtime_command);
     let task = Arc::new(Task::new(Parts {
-        runtime: Runtime::new(
-            reaper.clone(),
-            bundle.clone(),
-            namespace,
-            &request.id,
-            &request.options,
-        ),
+        runtime,
         id: request.id.clone(),
         namespace: namespace.to_owned(),
         bundle,
         reaper,
         events,
+        settings,
+        node,
         stdio: request.stdio.clone(),
         owner: Owner { uid: request.options.io_uid, gid: request.options.io_gid },
         rootfs_mounted: mounted,
@@ -105,7 +107,8 @@ async fn make(task: &Arc<Task>, checkpoint: &str) -> Result<u32> {
 
 /// Start will make the container from its checkpoint; for now it has no process, and pid 0.
 async fn prepare_restore(task: &Task, image_path: &str) -> Result<u32> {
-    let spawning = Spawning::new(task, &task.init).await?;
+    let mut spawning = Spawning::new(task, &task.init).await?;
+    spawning.bind_console(&task.init)?;
     task.init.lifecycle().checkpointed();
     *lock(&task.restore) = Some(Restore { image_path: image_path.into(), spawning });
     Ok(0)
@@ -113,6 +116,7 @@ async fn prepare_restore(task: &Task, image_path: &str) -> Result<u32> {
 
 async fn create_init(task: &Arc<Task>) -> Result<u32> {
     let mut spawning = Spawning::new(task, &task.init).await?;
+    spawning.bind_console(&task.init)?;
     let expectation = task.reaper.expect();
     let io = spawning.child_io();
     let created = task.runtime.create(io, spawning.console.as_ref()).await;

@@ -12,9 +12,6 @@ use crate::lock;
 use crate::process::Process;
 use crate::task::Task;
 
-/// How long output may take to reach its reader once a process has ended (containerd #12289). A
-/// child that keeps the stream open would otherwise hold up Delete for ever.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How long a killed init may take to be reaped.
 const REAP: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
@@ -105,7 +102,7 @@ impl Task {
 
     async fn drain(&self, process: &Process) {
         let Some(streams) = process.streams() else { return };
-        if !streams.drain(DRAIN).await {
+        if !streams.drain(self.settings.output_drain).await {
             let kind = if process.kind == Kind::Init { "init" } else { "exec" };
             log::warn!(id = self.id.as_str(); "failed to drain {kind} process {} io", process.id);
         }

@@ -75,6 +75,15 @@ pub enum Error {
     /// The OCI runtime, the bundle, the rootfs or the console failed. Has Go's text already.
     #[error(transparent)]
     Oci(#[from] wedge_oci::Error),
+    /// An exec failed without the OCI runtime. Has its text already.
+    #[error(transparent)]
+    Exec(#[from] wedge_setns::Error),
+    /// An exec is not possible without the OCI runtime, and the operator wants none with it.
+    #[error("OCI runtime exec failed: exec = \"native\" is configured, but {reason}")]
+    NotNative {
+        /// Why.
+        reason: wedge_setns::Unsupported,
+    },
     /// The streams could not be set up or connected.
     #[error("{step}: {source}")]
     Stdio {
@@ -142,7 +151,9 @@ impl Error {
                 StdioKind::InvalidArgument => Code::InvalidArgument,
                 StdioKind::Unknown => Code::Unknown,
             },
+            Error::NotNative { .. } => Code::FailedPrecondition,
             Error::State(_)
+            | Error::Exec(_)
             | Error::ConsoleSocket { .. }
             | Error::Watch { .. }
             | Error::Signal { .. }

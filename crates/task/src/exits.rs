@@ -106,6 +106,9 @@ impl Task {
             // The kill that ended init: its event comes first.
             self.events.send(Event::Oom { container_id: self.id.clone() });
         }
+        if process.kind == Kind::Init {
+            self.native.close();
+        }
         if process.stopped(exit) {
             let (container_id, id) = (self.id.clone(), process.id.clone());
             self.events.send(Event::Exit { container_id, id, exit });

@@ -32,10 +32,12 @@ mod exit_gate;
 mod exits;
 mod id;
 mod lifecycle;
+mod native;
 mod oom;
 mod process;
 mod resources;
 mod sandbox;
+mod settings;
 mod start;
 mod task;
 
@@ -47,7 +49,9 @@ pub use exit_gate::ExitGate;
 pub use lifecycle::{Denied, Kind, Lifecycle, Op, Seen, Status};
 pub use process::ProcessState;
 pub use sandbox::Sandbox;
+pub use settings::{ExecPath, Settings};
 pub use task::ExecRequest;
+pub use wedge_setns::SECCOMP_COMMAND;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

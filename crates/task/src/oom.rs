@@ -63,6 +63,14 @@ impl OomWatch {
         }
     }
 
+    /// All kills so far, reported or not.
+    pub(crate) fn kills(&self) -> Option<u64> {
+        match self {
+            OomWatch::Armed(watching) => watching.monitor.kills(),
+            OomWatch::Unarmed | OomWatch::Over => None,
+        }
+    }
+
     /// Ends the watch. Returns whether there were kills that no event told of.
     pub(crate) fn finish(&mut self) -> bool {
         let before = std::mem::replace(self, OomWatch::Over);

@@ -33,6 +33,9 @@ impl Task {
     pub(crate) async fn update(&self, resources: &[u8]) -> Result<()> {
         let _turn = self.init.turn.lock().await;
         self.init.lifecycle().check(Op::Update)?;
-        Ok(self.runtime.update(resources).await?)
+        let updated = self.runtime.update(resources).await;
+        // The cpuset may be another.
+        self.native.forget();
+        Ok(updated?)
     }
 }

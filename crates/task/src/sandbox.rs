@@ -15,7 +15,9 @@ use crate::create::{self, CreateRequest};
 use crate::delete::Deleted;
 use crate::error::{Error, Result};
 use crate::event::EventSink;
+use crate::native::Node;
 use crate::process::ProcessState;
+use crate::settings::Settings;
 use crate::task::{ExecRequest, Task};
 use crate::{id, lock};
 
@@ -62,16 +64,25 @@ pub struct Sandbox {
     namespace: String,
     reaper: Reaper,
     events: EventSink,
+    settings: Arc<Settings>,
+    node: Arc<Node>,
     tasks: Mutex<Tasks>,
     /// Told whenever `tasks` changes in a way that may end the shim.
     changed: watch::Sender<()>,
 }
 
 impl Sandbox {
-    /// A shim without containers. `namespace` is containerd's.
-    pub fn new(namespace: String, reaper: Reaper, events: EventSink) -> Arc<Sandbox> {
+    /// A shim without containers. `namespace` is containerd's; the settings hold for all there
+    /// will be.
+    pub fn new(
+        namespace: String,
+        reaper: Reaper,
+        events: EventSink,
+        settings: Settings,
+    ) -> Arc<Sandbox> {
         let (changed, _) = watch::channel(());
-        Arc::new(Sandbox { namespace, reaper, events, tasks: Mutex::default(), changed })
+        let (settings, node, tasks) = (Arc::new(settings), Arc::default(), Mutex::default());
+        Arc::new(Sandbox { namespace, reaper, events, settings, node, tasks, changed })
     }
 
     /// Creates a container. Returns its init's pid.
@@ -82,7 +93,8 @@ impl Sandbox {
         id::validate(&request.id)?;
         let reservation = Reservation::take(self, &request.id)?;
         let (reaper, events) = (self.reaper.clone(), self.events.clone());
-        let task = create::create(request, &self.namespace, reaper, events).await?;
+        let shared = (self.settings.clone(), self.node.clone());
+        let task = create::create(request, &self.namespace, reaper, events, shared).await?;
         let pid = task.init.pid();
         reservation.fill(task);
         Ok(pid)
@@ -253,6 +265,7 @@ impl Sandbox {
         // Writing to a String cannot fail.
         let mut line = |args: std::fmt::Arguments<'_>| text.write_fmt(args).unwrap_or_default();
         line(format_args!("{claimed} watched, {unclaimed} unclaimed, {open} starts under way"));
+        line(format_args!("; exec {}, {}", self.settings.exec, self.node));
         for (id, slot) in &tasks.slots {
             match slot {
                 Slot::Reserved => line(format_args!("\n{id}: being created")),
@@ -262,6 +275,9 @@ impl Sandbox {
                     line(format_args!(
                         "\n{id}: {status:?}, pid {pid}, {execs} execs, {running} running"
                     ));
+                    if let Some(reason) = task.native.reason() {
+                        line(format_args!(", execs by the OCI runtime: {reason}"));
+                    }
                 }
             }
         }

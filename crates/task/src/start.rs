@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wedge_oci::{ChildIo, ConsoleSocket};
-use wedge_reaper::Expectation;
-use wedge_stdio::{Context, Copier, Prepared};
+use wedge_reaper::{ExitWatch, Expectation};
+use wedge_setns::Started;
+use wedge_stdio::{Context, Prepared};
+use wedge_sys::PidFd;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -65,8 +67,26 @@ impl Task {
 
     async fn start_exec(self: &Arc<Self>, process: &Arc<Process>) -> Result<u32> {
         let mut spawning = Spawning::new(self, process).await?;
-        let expectation = self.reaper.expect();
         let io = spawning.child_io();
+        match self.exec_natively(process, &io).await? {
+            Some(started) => {
+                // The copies see the end of the output only when these are closed.
+                drop(io);
+                let Started { pid, exit, pidfd, console } = started;
+                spawning.attach(self, process, (pid, exit, pidfd), console)
+            }
+            None => self.exec_by_runtime(process, spawning, io).await,
+        }
+    }
+
+    async fn exec_by_runtime(
+        self: &Arc<Self>,
+        process: &Arc<Process>,
+        mut spawning: Spawning,
+        io: ChildIo,
+    ) -> Result<u32> {
+        spawning.bind_console(process)?;
+        let expectation = self.reaper.expect();
         let ran = self.runtime.exec(&process.id, &process.spec, io, spawning.console.as_ref());
         if let Err(err) = ran.await {
             if err.is_cut_short() {
@@ -170,27 +190,34 @@ pub(crate) struct Spawning {
 }
 
 impl Spawning {
+    /// Opens the streams of an init or exec.
     pub(crate) async fn new(task: &Task, process: &Process) -> Result<Spawning> {
-        let step = match process.kind {
-            Kind::Init => "failed to create OCI runtime console socket",
-            Kind::Exec => "failed to create runc console socket",
-        };
-        let console = process.stdio.terminal.then(ConsoleSocket::bind).transpose();
-        let console = console.map_err(|source| Error::ConsoleSocket { step, source })?;
         // Go opens what a terminal is copied to only when there is one; this is its text.
-        let step = match console {
-            Some(_) => "failed to start console copy",
-            None => "failed to create init process I/O",
+        let step = match process.stdio.terminal {
+            true => "failed to start console copy",
+            false => "failed to create init process I/O",
         };
         let context = Context {
             owner: task.owner,
             id: &process.id,
             namespace: &task.namespace,
             reaper: &task.reaper,
+            loggers: &task.settings.loggers,
         };
         let streams = process.stdio.prepare(&context).await;
         let streams = streams.map_err(|source| Error::Stdio { step, source })?;
-        Ok(Spawning { streams, console })
+        Ok(Spawning { streams, console: None })
+    }
+
+    /// The socket over which the OCI runtime sends a terminal, if there is to be one.
+    pub(crate) fn bind_console(&mut self, process: &Process) -> Result<()> {
+        let step = match process.kind {
+            Kind::Init => "failed to create OCI runtime console socket",
+            Kind::Exec => "failed to create runc console socket",
+        };
+        let console = process.stdio.terminal.then(ConsoleSocket::bind).transpose();
+        self.console = console.map_err(|source| Error::ConsoleSocket { step, source })?;
+        Ok(())
     }
 
     /// The ends for the runtime command.
@@ -202,7 +229,7 @@ impl Spawning {
     /// The runtime has made process `pid`: claims it and connects its streams. On an error the
     /// process is killed and its exit never published.
     pub(crate) async fn finish(
-        self,
+        mut self,
         task: &Arc<Task>,
         process: &Arc<Process>,
         expectation: Expectation,
@@ -211,26 +238,59 @@ impl Spawning {
         let (exit, pidfd) =
             expectation.claim(pid).map_err(|source| Error::Watch { pid, source })?;
         process.set_live(pid, pidfd, exit.clone());
-        match connect(self.console, self.streams).await {
+        let console = match self.console.take() {
+            Some(console) => console.receive().await.map(Some),
+            None => Ok(None),
+        };
+        match console {
+            Ok(console) => self.connect(task, process, exit, console).map(|()| pid),
+            Err(err) => {
+                kill(task, process);
+                Err(err.into())
+            }
+        }
+    }
+
+    /// As [`Spawning::finish`], for a process that is claimed and whose terminal is here.
+    fn attach(
+        self,
+        task: &Arc<Task>,
+        process: &Arc<Process>,
+        (pid, exit, pidfd): (u32, ExitWatch, Option<PidFd>),
+        console: Option<OwnedFd>,
+    ) -> Result<u32> {
+        process.set_live(pid, pidfd, exit.clone());
+        self.connect(task, process, exit, console).map(|()| pid)
+    }
+
+    fn connect(
+        self,
+        task: &Arc<Task>,
+        process: &Arc<Process>,
+        exit: ExitWatch,
+        console: Option<OwnedFd>,
+    ) -> Result<()> {
+        let step = match console {
+            Some(_) => "failed to start console copy",
+            None => "failed to start io pipe copy",
+        };
+        match self.streams.start(console) {
             Ok(streams) => {
                 process.set_streams(streams);
                 task.watch_exit(process, exit);
-                Ok(pid)
+                Ok(())
             }
-            Err(err) => {
-                if let Err(kill) = process.signal(SIGKILL) {
-                    log::debug!(id = task.id.as_str(), pid = pid; "nothing to kill: {kill}");
-                }
-                Err(err)
+            Err(source) => {
+                kill(task, process);
+                Err(Error::Stdio { step, source })
             }
         }
     }
 }
 
-async fn connect(console: Option<ConsoleSocket>, streams: Prepared) -> Result<Copier> {
-    let (master, step): (Option<OwnedFd>, _) = match console {
-        Some(console) => (Some(console.receive().await?), "failed to start console copy"),
-        None => (None, "failed to start io pipe copy"),
-    };
-    streams.start(master).map_err(|source| Error::Stdio { step, source })
+/// Ends a process that exists but cannot be used.
+fn kill(task: &Task, process: &Process) {
+    if let Err(err) = process.signal(SIGKILL) {
+        log::debug!(id = task.id.as_str(), pid = process.pid(); "nothing to kill: {err}");
+    }
 }

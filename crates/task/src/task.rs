@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventSink};
 use crate::exit_gate::ExitGate;
 use crate::lifecycle::{Kind, Op, Status};
+use crate::native::{Native, Node};
 use crate::oom::OomWatch;
 use crate::process::{Process, ProcessState};
+use crate::settings::Settings;
 use crate::start::Restore;
 use crate::{id, lock};
 
@@ -40,6 +42,7 @@ pub(crate) struct Task {
     pub(crate) runtime: Runtime,
     pub(crate) reaper: Reaper,
     pub(crate) events: EventSink,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) init: Arc<Process>,
     /// Who owns the container's ends of its pipes.
     pub(crate) owner: Owner,
@@ -49,6 +52,8 @@ pub(crate) struct Task {
     pub(crate) shared_pid_namespace: bool,
     pub(crate) exit_gate: Mutex<ExitGate>,
     pub(crate) oom: Mutex<OomWatch>,
+    /// Execs without the OCI runtime.
+    pub(crate) native: Native,
     /// The checkpoint that Start is to restore.
     pub(crate) restore: Mutex<Option<Restore>>,
     /// Where its limits and counters are, from when it was made.
@@ -64,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) runtime: Runtime,
     pub(crate) reaper: Reaper,
     pub(crate) events: EventSink,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) node: Arc<Node>,
     pub(crate) stdio: Request,
     pub(crate) owner: Owner,
     pub(crate) rootfs_mounted: bool,
@@ -80,11 +87,13 @@ impl Task {
             runtime: parts.runtime,
             reaper: parts.reaper,
             events: parts.events,
+            settings: parts.settings,
             owner: parts.owner,
             rootfs_mounted: parts.rootfs_mounted,
             shared_pid_namespace: parts.shared_pid_namespace,
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
+            native: Native::new(parts.node),
             restore: Mutex::default(),
             cgroup: Mutex::default(),
             execs: Mutex::default(),

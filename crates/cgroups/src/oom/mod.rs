@@ -5,8 +5,10 @@
 //! woke them is only a reason to look. So pressure, a reached limit or a removed cgroup is never
 //! taken for a kill (containerd #6323), and a kill that no wake-up announced yet is found by
 //! [`OomMonitor::last_read`] (containerd #12405). The kernel counts a kill before it sends the
-//! signal (`__oom_kill_process` in mm/oom_kill.c): once the victim was reaped, it is counted.
+//! signal (`__oom_kill_process` in mm/oom_kill.c): once the victim was reaped, it is counted. When
+//! systemd has removed the cgroup by then, the kernel's log is asked.
 
+mod kernel_log;
 mod v1;
 mod v2;
 
@@ -22,8 +24,8 @@ use crate::error::{Error, is_gone};
 use crate::hierarchy::{Mode, mode};
 use crate::path::memory_cgroup;
 
-/// Watches the memory cgroup of one container. Two descriptors, no thread, no inotify instance;
-/// dropping it releases all of it (containerd #3949, #5670).
+/// Watches the memory cgroup of one container. Two descriptors (three of a scope of systemd), no
+/// thread, no inotify instance; dropping it releases all of it (containerd #3949, #5670).
 #[derive(Debug)]
 pub struct OomMonitor(Source);
 
@@ -64,12 +66,23 @@ impl OomMonitor {
     pub fn last_read(&self) -> u64 {
         let kills = match &self.0 {
             Source::V1(source) => source.look(),
-            Source::V2(source) => source.look(),
+            Source::V2(source) => source.last_look(),
         };
         kills.unwrap_or_else(|err| {
             log_unless_gone(&err);
             0
         })
+    }
+}
+
+impl OomMonitor {
+    /// All kills so far, of the cgroup itself at least, reported or not. `None` when the cgroup is
+    /// gone, or does not count (v1 before Linux 4.13).
+    pub fn kills(&self) -> Option<u64> {
+        match &self.0 {
+            Source::V1(source) => source.kills(),
+            Source::V2(source) => source.kills(),
+        }
     }
 }
 

@@ -128,6 +128,11 @@ impl Source {
         Ok(grown)
     }
 
+    /// See [`super::OomMonitor::kills`].
+    pub(super) fn kills(&self) -> Option<u64> {
+        kills(&self.control).ok().flatten()
+    }
+
     /// Takes the notifications since the last call from the eventfd. Read directly, not through
     /// the reactor, which may not have run since the last one came.
     fn notifications(&self) -> io::Result<u64> {

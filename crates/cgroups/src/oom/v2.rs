@@ -17,8 +17,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
+use super::kernel_log::KernelLog;
 use super::{growth, log_unless_gone, open, poll};
-use crate::error::Error;
+use crate::error::{Error, is_gone};
+use crate::hierarchy::unified;
 use crate::keyed;
 
 /// How often to look whether an empty cgroup was removed: this long at first, doubled each time.
@@ -34,6 +36,10 @@ pub(super) struct Source {
     cgroup: AsyncFd<File>,
     /// `oom_kill` as last reported.
     seen: Mutex<u64>,
+    /// `oom_kill` in the beginning.
+    baseline: u64,
+    /// Of a scope, which systemd removes.
+    log: Option<KernelLog>,
 }
 
 impl Source {
@@ -41,7 +47,9 @@ impl Source {
     pub(super) fn arm(pid: u32, dir: &Path) -> Result<Source, Error> {
         let memory = open(pid, dir, "memory.events")?;
         let cgroup = open(pid, dir, "cgroup.events")?;
-        Source::watch(memory, cgroup).map_err(Error::io("watch", &dir.join("memory.events")))
+        let source = Source::watch(memory, cgroup);
+        let source = source.map_err(Error::io("watch", &dir.join("memory.events")))?;
+        Ok(Source { log: scope(dir).and_then(|scope| KernelLog::from_now_on(&scope)), ..source })
     }
 
     fn watch(memory: File, cgroup: File) -> io::Result<Source> {
@@ -49,8 +57,8 @@ impl Source {
         let cgroup = poll(cgroup, Interest::PRIORITY)?;
         // Only what changes after a read wakes a poll (`kernfs_generic_poll`).
         populated(cgroup.get_ref())?;
-        let seen = Mutex::new(kills(memory.get_ref())?);
-        Ok(Source { memory, cgroup, seen })
+        let baseline = kills(memory.get_ref())?;
+        Ok(Source { memory, cgroup, seen: Mutex::new(baseline), baseline, log: None })
     }
 
     /// See [`super::OomMonitor::next`].
@@ -91,6 +99,31 @@ impl Source {
         let now = kills(self.memory.get_ref())?;
         Ok(growth(&mut seen, now))
     }
+
+    /// The kills since the last report, when there will be no more. Those of a cgroup that is gone
+    /// are in the kernel's log.
+    pub(super) fn last_look(&self) -> io::Result<u64> {
+        match (self.look(), &self.log) {
+            (Err(err), Some(log)) if is_gone(&err) => {
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let missed = log.kills().saturating_sub(*seen - self.baseline);
+                *seen += missed;
+                Ok(missed)
+            }
+            (looked, _) => looked,
+        }
+    }
+
+    /// See [`super::OomMonitor::kills`].
+    pub(super) fn kills(&self) -> Option<u64> {
+        kills(self.memory.get_ref()).ok()
+    }
+}
+
+/// The path of the cgroup `dir`, if it is a scope.
+fn scope(dir: &Path) -> Option<String> {
+    let below = dir.strip_prefix(unified().point).ok()?.to_str()?;
+    below.ends_with(".scope").then(|| format!("/{below}"))
 }
 
 /// Waits for a change of `file`. The readiness is cleared before the caller reads: a change in

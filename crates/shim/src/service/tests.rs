@@ -3,14 +3,14 @@ use containerd_shim_protos::shim_async::{Client, TaskClient};
 use protobuf::well_known_types::any::Any;
 use ttrpc::context::Context;
 use wedge_reaper::Reaper;
-use wedge_task::EventSink;
+use wedge_task::{EventSink, Settings};
 
 use super::*;
 use crate::server::Server;
 
 fn service() -> TaskService {
     let (sink, _) = EventSink::channel();
-    TaskService::new(Sandbox::new("test".to_owned(), Reaper::new(), sink))
+    TaskService::new(Sandbox::new("test".to_owned(), Reaper::new(), sink, Settings::default()))
 }
 
 async fn call(name: &str, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, (Code, String)> {

@@ -4,7 +4,8 @@
 //! The shim runs them as root, and who chooses the path is not always root: CVE-2026-53488 was a
 //! log URI that came from an image's label. So a program must be one that only root could have
 //! put where it is. That also makes the check free of races: between it and the exec, only root
-//! can change any part of the path.
+//! can change any part of the path. What an operator allows beyond that is the operator's to keep
+//! safe.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -17,59 +18,96 @@ use crate::error::Error;
 /// As many symbolic links as the kernel follows, path_resolution(7).
 const MAX_LINKS: usize = 40;
 
-/// The policy, for each file, directory and symbolic link a path leads through. Says what is
-/// wrong.
-fn decide(found: &Metadata) -> Result<(), &'static str> {
-    if found.uid() != 0 {
-        return Err("is not owned by root");
-    }
-    // A link's own mode means nothing. An ACL that grants writing shows as the group's.
-    if !found.is_symlink() && found.mode() & 0o022 != 0 {
-        return Err("is writable by others than root");
-    }
-    Ok(())
+/// Which programs may be logging binaries. The default is the narrowest policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoggerPolicy {
+    /// Whatever a client names is run, as by containerd's own shim.
+    pub allow_unsafe_paths: bool,
+    /// Users, beside root, who may own the program and what leads to it. A rootless shim sees the
+    /// host's root as the overflow user, 65534 (user_namespaces(7)).
+    pub allowed_owners: Vec<u32>,
+    /// Directories, absolute and without symbolic links, whose programs are allowed whoever owns
+    /// them or can write to them.
+    pub allowed_directories: Vec<PathBuf>,
 }
 
-/// The path of the program without symbolic links, when the policy allows it.
-pub(super) fn resolve(program: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::LoggerStart { path: program.to_owned(), source };
-    let refused = |at: &Path, why: &'static str| Error::LoggerRefused {
-        path: program.to_owned(),
-        at: at.to_owned(),
-        why,
-    };
-    let mut resolved = PathBuf::from("/");
-    let mut rest = names(program);
-    let mut links = 0;
-    let root = fs::symlink_metadata(&resolved).map_err(failed)?;
-    decide(&root).map_err(|why| refused(&resolved, why))?;
-    while let Some(name) = rest.pop() {
-        if name == ".." {
-            resolved.pop();
-            continue;
+impl LoggerPolicy {
+    /// The policy, for each file, directory and symbolic link a path leads through. Says what is
+    /// wrong.
+    fn decide(&self, found: &Metadata) -> Result<(), &'static str> {
+        if found.uid() != 0 && !self.allowed_owners.contains(&found.uid()) {
+            return Err("is not owned by root");
         }
-        let next = resolved.join(&name);
-        let found = fs::symlink_metadata(&next).map_err(failed)?;
-        decide(&found).map_err(|why| refused(&next, why))?;
-        if !found.is_symlink() {
-            resolved = next;
-            continue;
+        // A link's own mode means nothing. An ACL that grants writing shows as the group's.
+        if !found.is_symlink() && found.mode() & 0o022 != 0 {
+            return Err("is writable by others than root");
         }
-        links += 1;
-        if links > MAX_LINKS {
-            return Err(failed(io::Error::from_raw_os_error(libc::ELOOP)));
-        }
-        let target = fs::read_link(&next).map_err(failed)?;
-        if target.is_absolute() {
-            resolved = PathBuf::from("/");
-        }
-        rest.extend(names(&target));
+        Ok(())
     }
-    if !fs::symlink_metadata(&resolved).map_err(failed)?.is_file() {
-        return Err(refused(&resolved, "is not a regular file"));
+
+    /// Whether a program is allowed in spite of what is wrong on the way to it.
+    fn trusts(&self, resolved: &Path) -> bool {
+        self.allow_unsafe_paths || self.allowed_directories.iter().any(|d| resolved.starts_with(d))
     }
-    Ok(resolved)
+
+    /// The path of the program without symbolic links, when the policy allows it.
+    pub(super) fn resolve(&self, program: &Path) -> Result<PathBuf, Error> {
+        let failed = |source| Error::LoggerStart { path: program.to_owned(), source };
+        let refused = |(at, why): Flaw| Error::LoggerRefused { path: program.to_owned(), at, why };
+        let mut flaw = None;
+        let resolved = match (self.walk(program, &mut flaw), flaw) {
+            (Ok(resolved), None) => resolved,
+            (Ok(resolved), Some(_)) if self.trusts(&resolved) => resolved,
+            (_, Some(flaw)) => return Err(refused(flaw)),
+            (Err(source), None) => return Err(failed(source)),
+        };
+        if !fs::symlink_metadata(&resolved).map_err(failed)?.is_file() {
+            return Err(refused((resolved, "is not a regular file")));
+        }
+        Ok(resolved)
+    }
+
+    /// Follows a path to its end, and notes the first thing on the way that is not allowed.
+    fn walk(&self, program: &Path, flaw: &mut Option<Flaw>) -> io::Result<PathBuf> {
+        let mut check = |at: &Path, found: &Metadata| {
+            if flaw.is_none()
+                && let Err(why) = self.decide(found)
+            {
+                *flaw = Some((at.to_owned(), why));
+            }
+        };
+        let mut resolved = PathBuf::from("/");
+        let mut rest = names(program);
+        let mut links = 0;
+        check(&resolved, &fs::symlink_metadata(&resolved)?);
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                resolved.pop();
+                continue;
+            }
+            let next = resolved.join(&name);
+            let found = fs::symlink_metadata(&next)?;
+            check(&next, &found);
+            if !found.is_symlink() {
+                resolved = next;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(io::Error::from_raw_os_error(libc::ELOOP));
+            }
+            let target = fs::read_link(&next)?;
+            if target.is_absolute() {
+                resolved = PathBuf::from("/");
+            }
+            rest.extend(names(&target));
+        }
+        Ok(resolved)
+    }
 }
+
+/// Where the policy is not met, and how.
+type Flaw = (PathBuf, &'static str);
 
 /// The names of a path, the first one last.
 fn names(path: &Path) -> Vec<OsString> {
@@ -100,8 +138,16 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    fn resolve(program: &Path) -> Result<PathBuf, Error> {
+        LoggerPolicy::default().resolve(program)
+    }
+
     fn refusal(program: &Path, at: &Path, why: &str) {
-        let err = resolve(program).unwrap_err();
+        refusal_of(&LoggerPolicy::default(), program, at, why);
+    }
+
+    fn refusal_of(policy: &LoggerPolicy, program: &Path, at: &Path, why: &str) {
+        let err = policy.resolve(program).unwrap_err();
         assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
         let text = format!("failed to start binary process: {program:?} is refused: {at:?} {why}");
         assert_eq!(err.to_string(), text);
@@ -173,5 +219,61 @@ mod tests {
                 format!("failed to start binary process: fork/exec {}: ", missing.display());
             assert!(err.to_string().starts_with(&start), "{err}");
         }
+    }
+
+    #[test]
+    fn an_allowed_owner_is_as_good_as_root_and_no_better() {
+        let (dir, program) = place();
+        let policy = LoggerPolicy { allowed_owners: vec![1000], ..LoggerPolicy::default() };
+        chown(dir.path(), Some(1000), None).unwrap();
+        chown(&program, Some(1000), None).unwrap();
+        assert_eq!(policy.resolve(&program).unwrap(), program);
+        mode(&program, 0o775);
+        refusal_of(&policy, &program, &program, "is writable by others than root");
+        mode(&program, 0o755);
+        chown(&program, Some(1001), None).unwrap();
+        refusal_of(&policy, &program, &program, "is not owned by root");
+    }
+
+    /// What counts is where the program is, not the name it was called by.
+    #[test]
+    fn an_allowed_directory_holds_for_what_is_really_in_it() {
+        let (dir, program) = place();
+        let (hole, twin) = (dir.path().join("hole"), dir.path().join("hole2"));
+        for at in [&hole, &twin] {
+            fs::create_dir(at).unwrap();
+            mode(at, 0o1777);
+            fs::copy(&program, at.join("planted")).unwrap();
+            chown(at.join("planted"), Some(1000), None).unwrap();
+        }
+        let allowed_directories = vec!["/nonexistent".into(), hole.clone()];
+        let policy = LoggerPolicy { allowed_directories, ..LoggerPolicy::default() };
+        let planted = hole.join("planted");
+        assert_eq!(policy.resolve(&planted).unwrap(), planted);
+        assert_eq!(policy.resolve(&program).unwrap(), program);
+        let link = twin.join("link");
+        symlink(&planted, &link).unwrap();
+        assert_eq!(policy.resolve(&link).unwrap(), planted);
+        // Neither a name that begins alike, nor a way out of it, is in it.
+        let refused = |path: &Path, at| {
+            refusal_of(&policy, path, at, "is writable by others than root");
+        };
+        refused(&twin.join("planted"), &twin);
+        refused(&hole.join("../hole2/planted"), &hole);
+        symlink(twin.join("planted"), hole.join("out")).unwrap();
+        refused(&hole.join("out"), &hole);
+        refused(&hole.join("missing"), &hole);
+        refusal_of(&policy, &hole, &hole, "is not a regular file");
+    }
+
+    #[test]
+    fn with_unsafe_paths_any_program_is_run() {
+        let (dir, program) = place();
+        let policy = LoggerPolicy { allow_unsafe_paths: true, ..LoggerPolicy::default() };
+        mode(dir.path(), 0o1777);
+        mode(&program, 0o777);
+        chown(&program, Some(1000), None).unwrap();
+        assert_eq!(policy.resolve(&program).unwrap(), program);
+        refusal_of(&policy, dir.path(), dir.path(), "is not a regular file");
     }
 }

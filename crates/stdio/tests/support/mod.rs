@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use wedge_reaper::Reaper;
-use wedge_stdio::{Context, Copier, Error, Owner, Prepared, Request};
+use wedge_stdio::{Context, Copier, Error, LoggerRules, Owner, Prepared, Request};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,7 +55,9 @@ impl Fifos {
 /// Opens the streams of `request`, for which there is nothing to wait.
 pub fn prepare(request: &Request, owner: Owner) -> Result<Prepared, Error> {
     let reaper = Reaper::new();
-    let context = Context { owner, id: "id", namespace: "namespace", reaper: &reaper };
+    let loggers = LoggerRules::default();
+    let context =
+        Context { owner, id: "id", namespace: "namespace", reaper: &reaper, loggers: &loggers };
     let prepared = pin!(request.prepare(&context));
     match prepared.poll(&mut task::Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Execs without the OCI runtime: whether they are possible, and what is kept for them.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use wedge_oci::ChildIo;
+use wedge_setns::{Container, Failure, Host, Place, Started, Stdio, Unsupported};
+
+use crate::error::{Error, Result};
+use crate::lock;
+use crate::process::Process;
+use crate::settings::ExecPath;
+use crate::task::Task;
+
+/// A link to the program of this process, also when its file was replaced.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// What the containers of a shim share.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    host: OnceLock<Result<Host, Unsupported>>,
+    native: AtomicU64,
+    fallbacks: AtomicU64,
+}
+
+impl Node {
+    /// Made at the first exec: a shim without one pays nothing.
+    pub(crate) fn host(&self) -> Result<&Host, Unsupported> {
+        self.host.get_or_init(|| Host::new(OURSELVES)).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// For the dump.
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        write!(f, "{} native, {} by the OCI runtime", count(&self.native), count(&self.fallbacks))
+    }
+}
+
+/// A container's facts, or why execs of ours cannot be as the OCI runtime's.
+type Facts = Result<Arc<Container>, Unsupported>;
+
+/// What is known of a container.
+#[derive(Debug, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    Facts(Arc<Container>),
+    Unsupported(Unsupported),
+    /// The container is gone (I11).
+    Gone,
+}
+
+/// One container's share.
+#[derive(Debug)]
+pub(crate) struct Native {
+    pub(crate) node: Arc<Node>,
+    known: Mutex<Known>,
+    /// Queues the first execs, so that the facts are gathered once.
+    gathering: tokio::sync::Mutex<()>,
+    /// Why execs go to the OCI runtime, once one did.
+    reason: OnceLock<String>,
+}
+
+impl Native {
+    pub(crate) fn new(node: Arc<Node>) -> Native {
+        Native {
+            node,
+            known: Mutex::default(),
+            gathering: Default::default(),
+            reason: OnceLock::new(),
+        }
+    }
+
+    /// The container may have changed: it is looked at again when that is needed.
+    pub(crate) fn forget(&self) {
+        let mut known = lock(&self.known);
+        if !matches!(*known, Known::Gone) {
+            *known = Known::Nothing;
+        }
+    }
+
+    /// The container has ended: lets go of its init and its cgroup.
+    pub(crate) fn close(&self) {
+        *lock(&self.known) = Known::Gone;
+    }
+
+    /// Why execs of this container went to the OCI runtime.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+
+    pub(crate) fn count(&self) {
+        self.node.native.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An exec goes to the OCI runtime. The reason is logged once in the life of the container.
+    pub(crate) fn fall_back(&self, id: &str, reason: &Unsupported) {
+        self.node.fallbacks.fetch_add(1, Ordering::Relaxed);
+        if self.reason.set(reason.to_string()).is_ok() {
+            log::info!(id = id; "execs of this container are the OCI runtime's: {reason}");
+        }
+    }
+
+    fn look(&self) -> Option<Facts> {
+        match &*lock(&self.known) {
+            Known::Nothing => None,
+            Known::Facts(facts) => Some(Ok(facts.clone())),
+            Known::Unsupported(reason) => Some(Err(reason.clone())),
+            Known::Gone => Some(Err(gone())),
+        }
+    }
+
+    fn keep(&self, loaded: &Facts) {
+        let mut known = lock(&self.known);
+        if matches!(*known, Known::Nothing) {
+            *known = match loaded {
+                Ok(facts) => Known::Facts(facts.clone()),
+                Err(reason) => Known::Unsupported(reason.clone()),
+            };
+        }
+    }
+}
+
+fn gone() -> Unsupported {
+    Unsupported::new("the container has ended")
+}
+
+impl Task {
+    /// Starts an exec without the OCI runtime. `None` when that cannot do exactly what the OCI
+    /// runtime would; nothing visible has happened then (I9).
+    pub(crate) async fn exec_natively(
+        &self,
+        process: &Process,
+        io: &ChildIo,
+    ) -> Result<Option<Started>> {
+        let facts = match self.facts().await {
+            None => return Ok(None),
+            Some(Err(reason)) => return self.fall_back(reason),
+            Some(Ok(facts)) => facts,
+        };
+        let host = match self.native.node.host() {
+            Ok(host) => host,
+            Err(reason) => return self.fall_back(reason),
+        };
+        let stdio = Stdio {
+            stdin: io.stdin.as_ref().map(AsFd::as_fd),
+            stdout: io.stdout.as_ref().map(AsFd::as_fd),
+            stderr: io.stderr.as_ref().map(AsFd::as_fd),
+        };
+        let kills = lock(&self.oom).kills();
+        match facts.exec(host, &self.reaper, &process.spec, stdio).await {
+            Ok(started) => {
+                self.native.count();
+                Ok(Some(started))
+            }
+            Err(Failure::Unsupported(reason)) => self.fall_back(reason),
+            Err(Failure::Failed(err)) if lock(&self.oom).kills() > kills => {
+                Err(err.possibly_oom_killed().into())
+            }
+            Err(Failure::Failed(err)) => Err(err.into()),
+        }
+    }
+
+    fn fall_back(&self, reason: Unsupported) -> Result<Option<Started>> {
+        if self.settings.exec == ExecPath::Native {
+            return Err(Error::NotNative { reason });
+        }
+        self.native.fall_back(&self.id, &reason);
+        Ok(None)
+    }
+
+    /// What native execs need, gathered once. `None` when the operator wants the OCI runtime.
+    async fn facts(&self) -> Option<Facts> {
+        if self.settings.exec == ExecPath::Runtime {
+            return None;
+        }
+        if let Some(found) = self.native.look() {
+            return Some(found);
+        }
+        let _queue = self.native.gathering.lock().await;
+        if let Some(found) = self.native.look() {
+            return Some(found);
+        }
+        let loaded = self.gather().await;
+        self.native.keep(&loaded);
+        Some(loaded)
+    }
+
+    async fn gather(&self) -> Facts {
+        let binary = self.runtime.binary();
+        // A wrapper may do more than runc on an exec. With "native" the operator says it does not.
+        if self.settings.exec == ExecPath::Auto
+            && Path::new(binary).file_name() != Some("runc".as_ref())
+        {
+            return Err(Unsupported::new(format!("the OCI runtime is {binary}, not runc")));
+        }
+        let host = self.native.node.host()?;
+        let state = self.runtime.root().join(&self.id);
+        let place = Place { state: &state, id: &self.id, init: self.init.pid() };
+        Container::load(host, &self.reaper, place).await.map(Arc::new)
+    }
+}
