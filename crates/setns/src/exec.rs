@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use tokio::io::Interest;
@@ -102,9 +103,7 @@ impl Container {
         let failed = |err: io::Error| {
             Error::Start(format!("error starting setns process: {}", wedge_oci::go_text(&err)))
         };
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-            .map_err(|err| failed(err.into()))?;
+        let (ours, theirs) = sockets().map_err(failed)?;
         let expectation = reaper.expect();
         let spawn = |plan: &File, cgroup: Option<&OwnedFd>| {
             let null = host.null.as_fd();
@@ -150,6 +149,14 @@ impl Container {
 )]
 fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+/// Our end of the control socket, and the helper's. Only ours does not block.
+fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((ours, theirs))
 }
 
 fn in_memory(plan: &[u8]) -> io::Result<File> {
@@ -218,20 +225,27 @@ impl Talk {
     }
 
     async fn receive(&self, packet: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Error> {
-        let received =
-            self.socket.async_io(Interest::READABLE, |socket| wedge_sys::receive(socket, packet));
-        match received.await {
-            // It died with an unread message of ours.
-            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => Ok((0, None)),
-            received => received.map_err(|err| broken(&wedge_oci::go_text(&err))),
-        }
+        let mut receive = || wedge_sys::receive(&self.socket, packet);
+        let received = self.socket.async_io(Interest::READABLE, |_| receive()).await;
+        let received = match received {
+            // It died with an unread message of ours. The kernel says so once, and before it hands
+            // out what the helper had said, its reason maybe: `__skb_try_recv_datagram`.
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => receive(),
+            received => received,
+        };
+        received.map_err(|err| broken(&wedge_oci::go_text(&err)))
     }
 
     /// The process exists, and waits.
     fn spawned(&mut self, pid: u32, expected: Expectation, plan: &Plan<'_>) -> Result<(), Error> {
         let claimed = expected.claim(pid);
         let (exit, pidfd) = claimed.map_err(|err| broken(&wedge_oci::go_text(&err)))?;
+        let reaped = pidfd.is_none();
         self.payload = Some(Part { pid, exit, pidfd });
+        if reaped {
+            // The pid is free again. What it has said follows.
+            return Ok(());
+        }
         limits::apply(&plan.limits, pid)?;
         let socket = std::os::fd::AsRawFd::as_raw_fd(self.socket.get_ref());
         match send(socket, &[GO], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {

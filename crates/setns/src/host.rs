@@ -31,6 +31,8 @@ pub struct Host {
     pub(crate) last_cap: u32,
     pub(crate) apparmor: bool,
     pub(crate) selinux: bool,
+    #[cfg(debug_assertions)]
+    failpoint: std::sync::atomic::AtomicU32,
 }
 
 impl Host {
@@ -58,7 +60,24 @@ impl Host {
             apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with(b"Y")),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+            #[cfg(debug_assertions)]
+            failpoint: std::sync::atomic::AtomicU32::new(0),
         })
+    }
+
+    /// For tests: helpers that are started from now on kill themselves at a stage
+    /// ([`wedge_setns_wire::Stage`] as a number) or stop there ([`wedge_setns_wire::STOP`] added).
+    #[cfg(debug_assertions)]
+    pub fn set_failpoint(&self, failpoint: u32) {
+        self.failpoint.store(failpoint, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// 0, which is none, in a release.
+    pub(crate) fn failpoint(&self) -> u32 {
+        #[cfg(debug_assertions)]
+        return self.failpoint.load(std::sync::atomic::Ordering::Relaxed);
+        #[cfg(not(debug_assertions))]
+        0
     }
 }
 

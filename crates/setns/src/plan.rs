@@ -14,6 +14,9 @@ use crate::host::Host;
 use crate::limits::{self, Limit};
 use crate::process::Process;
 
+/// Bytes of a mask that has every CPU a kernel can have: 8192 is the most that NR_CPUS can be.
+const EVERY_CPU: usize = 8192 / 8;
+
 /// What one exec needs.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -21,7 +24,7 @@ pub(crate) struct Plan<'a> {
     process: &'a Process,
     environment: Environment<'a>,
     candidates: Candidates,
-    capabilities: Option<Masks>,
+    capabilities: Masks,
     scheduler: Vec<u8>,
     io_priority: Option<i32>,
     cpus: affinity::Plan,
@@ -42,6 +45,11 @@ impl<'a> Plan<'a> {
         let cpus = cpus(container, process)?;
         let environment = Environment::prepare(process.env.as_deref().unwrap_or_default())?;
         let program = process.args().first().map_or("", String::as_str);
+        let own = process.capabilities.as_ref().map(|sets| Masks::of(sets, host.last_cap));
+        // runc 1.1 then drops all, later ones touch none.
+        let capabilities = own.or(container.capabilities).ok_or_else(|| {
+            Unsupported::new("neither the process nor its container has capabilities set")
+        })?;
         let scheduler = process.scheduler.as_ref().or(container.scheduler.as_ref());
         let io_priority = process.io_priority.as_ref().or(container.io_priority.as_ref());
         Ok(Plan {
@@ -49,10 +57,7 @@ impl<'a> Plan<'a> {
             process,
             candidates: Candidates::of(program, environment.path),
             environment,
-            capabilities: match &process.capabilities {
-                Some(sets) => Some(Masks::of(sets, host.last_cap)),
-                None => container.capabilities,
-            },
+            capabilities,
             scheduler: scheduler.map_or(Ok(Vec::new()), |scheduler| scheduler.attributes())?,
             io_priority: io_priority.map(|priority| priority.value()).transpose()?,
             cpus,
@@ -79,7 +84,7 @@ impl<'a> Plan<'a> {
             flags: self.flags(any),
             namespaces: self.namespaces,
             last_cap: host.last_cap,
-            failpoint: failpoint(),
+            failpoint: host.failpoint(),
             cgroups: body.table(procs, 0),
             ..Header::default()
         };
@@ -92,7 +97,7 @@ impl<'a> Plan<'a> {
 
     fn identity(&self, header: Header, body: &mut Encoder) -> Header {
         let user = &self.process.user;
-        let masks = self.capabilities.unwrap_or_default();
+        let masks = self.capabilities;
         let groups = user.additional_gids.as_deref().unwrap_or_default();
         let groups: Vec<u8> = groups.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
         Header {
@@ -110,12 +115,11 @@ impl<'a> Plan<'a> {
 
     fn attributes(&self, header: Header, body: &mut Encoder) -> Header {
         let container = self.container;
-        let mask = |set: Option<&CpuSet>| set.map(CpuSet::to_bytes).unwrap_or_default();
-        let reset = CpuSet::all();
+        let initial = self.cpus.initial.as_ref().map(CpuSet::to_bytes).unwrap_or_default();
         let last = match &self.cpus.last {
-            Last::Keep => None,
-            Last::Set(set) => Some(set),
-            Last::Reset => Some(&reset),
+            Last::Keep => Vec::new(),
+            Last::Set(set) => set.to_bytes(),
+            Last::Reset => vec![0xff; EVERY_CPU],
         };
         let keyring = container.keyring.as_deref().unwrap_or_default();
         Header {
@@ -124,8 +128,8 @@ impl<'a> Plan<'a> {
             personality: container.personality.unwrap_or_default(),
             io_priority: self.io_priority.unwrap_or_default(),
             scheduler: body.bytes(&self.scheduler),
-            initial_cpus: body.bytes(&mask(self.cpus.initial.as_ref())),
-            last_cpus: body.bytes(&mask(last)),
+            initial_cpus: body.bytes(&initial),
+            last_cpus: body.bytes(&last),
             keyring: body.string(keyring.as_bytes()),
             ..header
         }
@@ -134,11 +138,13 @@ impl<'a> Plan<'a> {
     fn program(&self, header: Header, body: &mut Encoder) -> Header {
         let process = self.process;
         let size = process.console_size.as_ref();
+        // runc converts to 16 bits, and Go cuts off what is above.
+        let cut = |size: u32| size & 0xffff;
         let filter = self.container.seccomp.as_ref();
         let room = usize::from(self.environment.find_home);
         Header {
-            rows: size.map_or(0, |size| size.height),
-            columns: size.map_or(0, |size| size.width),
+            rows: size.map_or(0, |size| cut(size.height)),
+            columns: size.map_or(0, |size| cut(size.width)),
             apparmor: body.string(process.apparmor_profile.as_bytes()),
             seccomp_flags: filter.map_or(0, |filter| filter.flags()),
             seccomp: body.bytes(filter.map_or(&[], |filter| filter.filter())),
@@ -154,7 +160,7 @@ impl<'a> Plan<'a> {
         let (process, container) = (self.process, self.container);
         [
             (process.no_new_privileges, flags::NO_NEW_PRIVS),
-            (self.capabilities.is_some(), flags::CAPABILITIES),
+            (true, flags::CAPABILITIES),
             (container.umask.is_some(), flags::UMASK),
             (container.oom_score_adj.is_some(), flags::OOM_SCORE),
             (container.personality.is_some(), flags::PERSONALITY),
@@ -172,15 +178,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The stage at which a helper built for tests kills itself.
-fn failpoint() -> u32 {
-    #[cfg(debug_assertions)]
-    if let Ok(stage) = std::env::var("WEDGE_FAILPOINT") {
-        return stage.parse().unwrap_or(0);
-    }
-    0
-}
-
 fn check(host: &Host, process: &Process) -> Result<(), Failure> {
     if !process.selinux_label.is_empty() {
         return Err(Unsupported::new("the process has a SELinux label").into());
@@ -190,7 +187,7 @@ fn check(host: &Host, process: &Process) -> Result<(), Failure> {
     }
     let strings = [&process.cwd, &process.apparmor_profile].into_iter().chain(process.args());
     if strings.into_iter().any(|text| text.contains('\0')) {
-        return Err(Error::Start("invalid argument: a NUL in a string".to_owned()).into());
+        return Err(Unsupported::new("the process has a NUL in a string").into());
     }
     Ok(())
 }

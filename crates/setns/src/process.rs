@@ -2,6 +2,7 @@
 //! The OCI process of an exec.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::Error;
 use crate::schedule::{IoPriority, Scheduler};
@@ -62,8 +63,7 @@ pub(crate) struct ExecCpuAffinity {
 impl Process {
     /// Parses and validates, in runc's order and words (`validateProcessSpec`).
     pub(crate) fn parse(json: &[u8], selinux: bool) -> Result<Process, Error> {
-        let process: Process =
-            serde_json::from_slice(json).map_err(|err| Error::Refused(err.to_string()))?;
+        let process = decode(json).map_err(|err| Error::Refused(err.to_string()))?;
         let refused = if process.cwd.is_empty() {
             "Cwd property must not be empty"
         } else if !process.cwd.starts_with('/') {
@@ -83,9 +83,36 @@ impl Process {
     }
 }
 
+/// As Go decodes: a null is as if the member were not there.
+fn decode(json: &[u8]) -> serde_json::Result<Process> {
+    let mut value: Value = serde_json::from_slice(json)?;
+    drop_nulls(&mut value);
+    Process::deserialize(value)
+}
+
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(members) = value {
+        members.retain(|_, member| !member.is_null());
+        members.values_mut().for_each(drop_nulls);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_null_is_as_if_it_were_not_there() {
+        let process = Process::parse(
+            br#"{"terminal":null,"consoleSize":null,"user":null,"args":["a"],"env":null,"cwd":"/",
+            "capabilities":null,"rlimits":null,"noNewPrivileges":null,"apparmorProfile":null,
+            "selinuxLabel":null,"scheduler":{"policy":null},"execCPUAffinity":{"initial":null}}"#,
+            false,
+        );
+        let process = process.unwrap();
+        assert!(!process.no_new_privileges && process.capabilities.is_none());
+        assert_eq!((process.user.uid, process.args().len()), (0, 1));
+    }
 
     #[test]
     fn validation_speaks_as_runc_does() {

@@ -50,7 +50,7 @@ impl Copier {
             tasks.spawn(copy_output(output, Arc::clone(&unfinished))?);
         }
         let mut hold = None;
-        if let Some(PipedInput { fifo: Fifo { path, reader, writer }, pipe }) = stdin {
+        if let Some(PipedInput { fifo: Fifo { path, reader, writer, .. }, pipe }) = stdin {
             let source = watched("stdin", reader, Interest::READABLE)?;
             let target = watched("stdin", pipe.ours, Interest::WRITABLE)?;
             tasks.spawn(async move { copy::input(&path, &source, &target).await });
@@ -90,7 +90,7 @@ impl Copier {
         let weak = Arc::downgrade(&terminal);
         let mut hold = None;
         let mut input = None;
-        if let Some(Fifo { path, reader, writer }) = stdin {
+        if let Some(Fifo { path, reader, writer, .. }) = stdin {
             input = Some((path, watched("stdin", reader, Interest::READABLE)?));
             hold = Some(writer);
         }
@@ -99,19 +99,19 @@ impl Copier {
         let mut tasks = JoinSet::new();
         let stopper = Arc::clone(&stop);
         let (path, writer, reader, logger) = match output {
-            TerminalOutput::Fifo(Fifo { path, reader, writer }) => {
-                (path, writer, Some(reader), None)
+            TerminalOutput::Fifo(Fifo { path, reader, writer, attended }) => {
+                (path, writer, Some((reader, attended)), None)
             }
             TerminalOutput::Logger { logger, pipe, path } => (path, pipe, None, Some(logger)),
         };
         let target = watched("stdout", writer, Interest::WRITABLE)?;
         tasks.spawn(async move {
             terminal.run(input, (&path, &target), &stopper).await;
-            if let Some(reader) = &reader {
-                fifo::taken(reader).await;
+            if let Some((reader, attended)) = reader {
+                fifo::taken(reader, target.get_ref(), attended).await;
             }
             finish(&unfinished);
-            drop((target, reader, terminal));
+            drop((target, terminal));
         });
         Ok(Copier {
             tasks: Mutex::new(tasks),
@@ -182,7 +182,7 @@ impl Copier {
 
 /// A [`Sink`] in use.
 enum OpenSink {
-    Fifo { path: PathBuf, writer: AsyncFd<File>, reader: File },
+    Fifo { path: PathBuf, writer: AsyncFd<File>, reader: File, attended: bool },
     File(LogFile),
 }
 
@@ -194,24 +194,28 @@ fn copy_output(
     let PipedOutput { stream, sink, pipe } = output;
     let source = watched(stream, pipe.ours, Interest::READABLE)?;
     let sink = match sink {
-        Sink::Fifo(Fifo { path, reader, writer }) => {
+        Sink::Fifo(Fifo { path, reader, writer, attended }) => {
             let writer = watched(stream, writer, Interest::WRITABLE)?;
-            OpenSink::Fifo { path, writer, reader }
+            OpenSink::Fifo { path, writer, reader, attended }
         }
         Sink::File(file) => OpenSink::File(file),
     };
     Ok(async move {
-        match &sink {
-            OpenSink::Fifo { path, writer, reader } => {
-                copy::output(stream, path, &source, writer).await;
-                fifo::taken(reader).await;
+        let writer = match sink {
+            OpenSink::Fifo { path, writer, reader, attended } => {
+                copy::output(stream, &path, &source, &writer).await;
+                fifo::taken(reader, writer.get_ref(), attended).await;
+                Some(writer)
             }
-            OpenSink::File(file) => file.append(stream, &source).await,
-        }
+            OpenSink::File(file) => {
+                file.append(stream, &source).await;
+                None
+            }
+        };
         finish(&unfinished);
         // Only now may the client see the end: whoever asks for a drain then is told that it is
         // done.
-        drop(sink);
+        drop(writer);
     })
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Fifo {
     pub(crate) reader: File,
     /// For stdin: keeps the reader from end of file while no client writes.
     pub(crate) writer: File,
+    /// A client had its reading end open before we opened ours.
+    pub(crate) attended: bool,
 }
 
 impl Fifo {
@@ -52,29 +54,61 @@ fn open(path: &Path) -> io::Result<Fifo> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a fifo"));
     }
     let node_path = format!("/proc/self/fd/{}", node.as_raw_fd());
-    // The reader first: opening it never waits, and with it there the writer cannot get ENXIO.
-    let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&node_path)?;
-    let writer = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&node_path)?;
-    Ok(Fifo { path: path.to_owned(), reader, writer })
+    let end = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(&node_path);
+    // ENXIO without a reader, fifo(7).
+    let first = end(OpenOptions::new().write(true)).ok();
+    let attended = first.is_some();
+    // Opening the reader never waits, and with it there the writer cannot get ENXIO.
+    let reader = end(OpenOptions::new().read(true))?;
+    let writer = first.map_or_else(|| end(OpenOptions::new().write(true)), Ok)?;
+    Ok(Fifo { path: path.to_owned(), reader, writer, attended })
 }
 
 /// Waits until clients have taken all that is in an output fifo, but not long. What it holds is
 /// gone with its last open end, so the output of a short process would be lost if its client
 /// opened the fifo only after we had closed it. There is no event for "empty", but a client that
 /// is there makes it so at once. One that never comes must not hold up Delete.
-pub(crate) async fn taken(reader: &File) {
-    let mut pause = PAUSE.0;
-    let mut waited = Duration::ZERO;
-    while waited < TAKEN_LIMIT && holds_data(reader) {
-        sleep(pause).await;
-        waited += pause;
-        pause = (pause * 2).min(PAUSE.1);
+///
+/// Of a process that wrote nothing, a client that was not there before must have come, too: with
+/// the last writer gone its open(2) would wait for ever.
+pub(crate) async fn taken(reader: File, writer: &File, attended: bool) {
+    let mut patience = Patience::default();
+    while polls(&reader, PollFlags::POLLIN) && patience.lasts().await {}
+    if !attended {
+        // A writer without any reader polls as POLLERR: ours must not count.
+        drop(reader);
+        while polls(writer, PollFlags::POLLERR) && patience.lasts().await {}
     }
 }
 
-fn holds_data(reader: &File) -> bool {
-    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+/// The time there is to wait in.
+struct Patience {
+    pause: Duration,
+    waited: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { pause: PAUSE.0, waited: Duration::ZERO }
+    }
+}
+
+impl Patience {
+    /// Waits a little; false when there is no time left.
+    async fn lasts(&mut self) -> bool {
+        if self.waited >= TAKEN_LIMIT {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.waited += self.pause;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        true
+    }
+}
+
+fn polls(file: &File, event: PollFlags) -> bool {
+    let mut fds = [PollFd::new(file.as_fd(), event)];
     let polled = poll(&mut fds, PollTimeout::ZERO);
     let [fd] = fds;
-    polled.is_ok() && fd.revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
+    polled.is_ok() && fd.revents().is_some_and(|events| events.contains(event))
 }

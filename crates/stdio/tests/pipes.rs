@@ -155,6 +155,24 @@ async fn a_client_that_comes_after_the_end_still_gets_the_output() {
     assert_eq!(tokio::join!(drained, client), (true, "late".to_owned()));
 }
 
+/// With the last writer gone, its open(2) would wait for ever.
+#[tokio::test]
+async fn a_client_that_comes_after_the_end_of_a_silent_process_is_let_in() {
+    let fifos = Fifos::new();
+    let (copier, [_, stdout, _]) = start(&fifos.request(false, &["stdout"]));
+    drop(stdout);
+    let drained = copier.drain(LIMIT);
+    let client = async {
+        // Let the copy come to its end first.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let path = fifos.path("stdout");
+        read_all(thread(move || File::open(path).unwrap()).await).await
+    };
+    assert_eq!(tokio::join!(drained, client), (true, String::new()));
+}
+
 /// Clients that do not read do not hold up Delete for long.
 #[tokio::test]
 async fn both_outputs_end_when_the_process_closes_them() {
@@ -286,7 +304,8 @@ async fn descriptors_stay_constant_over_many_processes() {
     let before = open_fds();
     for round in 0..200 {
         let (copier, ends) = start(&request);
-        let client = fifos.reader("stdout");
+        // Without a client an end would be waited for.
+        let (client, _other) = (fifos.reader("stdout"), fifos.reader("stderr"));
         File::from(ends.into_iter().nth(1).flatten().unwrap()).write_all(b"x").unwrap();
         match round % 3 {
             0 => {

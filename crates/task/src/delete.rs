@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Delete: drain the output, let the OCI runtime forget the container, unmount, close.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wedge_reaper::Exit;
@@ -91,6 +92,9 @@ impl Task {
 
     /// Removes the pid file of a process that is gone, or whose start failed half-way.
     pub(crate) fn remove_pid_file(&self, process: &Process) {
+        if !process.pid_file.load(Ordering::Relaxed) {
+            return;
+        }
         let path = match process.kind {
             Kind::Init => self.bundle.init_pid(),
             Kind::Exec => self.bundle.exec_pid(&process.id),

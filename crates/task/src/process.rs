@@ -2,6 +2,7 @@
 //! One init or exec process.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
@@ -52,6 +53,8 @@ pub(crate) struct Process {
     pub(crate) stdio: Request,
     /// The OCI process as JSON; empty for the init, which config.json describes.
     pub(crate) spec: Vec<u8>,
+    /// The OCI runtime was told to write this process's pid into a file.
+    pub(crate) pid_file: AtomicBool,
     /// Queues Start, Delete, Pause and Resume of this process.
     pub(crate) turn: tokio::sync::Mutex<()>,
     lifecycle: Mutex<Lifecycle>,
@@ -92,6 +95,7 @@ impl Process {
             kind,
             stdio,
             spec,
+            pid_file: AtomicBool::new(kind == Kind::Init),
             turn: tokio::sync::Mutex::new(()),
             lifecycle: Mutex::new(lifecycle),
             live: Mutex::new(None),

@@ -9,6 +9,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use wedge_oci::{ChildIo, ConsoleSocket};
 use wedge_reaper::{ExitWatch, Expectation};
@@ -86,6 +87,7 @@ impl Task {
         io: ChildIo,
     ) -> Result<u32> {
         spawning.bind_console(process)?;
+        process.pid_file.store(true, Ordering::Relaxed);
         let expectation = self.reaper.expect();
         let ran = self.runtime.exec(&process.id, &process.spec, io, spawning.console.as_ref());
         if let Err(err) = ran.await {

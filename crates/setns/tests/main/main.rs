@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Native execs in containers of the real runc. Needs root, runc, busybox and strace.
+//!
+//! A process has one waiter for its children, so each test needs a process of its own: nextest.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod support;
+
+mod environment;
+mod errors;
+mod failpoints;
+mod identity;
+mod inherited;
+mod joined;
+mod races;
+mod refused;
+mod seccomp;
+mod security;
+mod trace;
