@@ -21,6 +21,8 @@ demo: setup-demo build ## install what is missing, build, and run containers thr
 .PHONY: test
 test: setup-test check build ## install what is missing, and run every check and test (root)
 	$(CARGO) nextest run --locked --workspace
+	integration/vm/tests.sh vm
+	integration/vm/tests.sh vm-systemd
 
 .PHONY: build
 build: ## the shim binary, as released
@@ -30,7 +32,8 @@ build: ## the shim binary, as released
 check: ## formatting, and lints if there is a clippy
 	$(CARGO) fmt --all --check
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then set -x; \
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings; \
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings && \
+	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- -D warnings; \
 	else echo '*** NOTE: lints were NOT checked, this toolchain has no clippy. Debian has none that'; \
 	echo '*** fits its cargo-web; with rustup: rustup component add clippy'; fi
 
@@ -42,9 +45,33 @@ unit: ## the tests that need no containerd
 integration: build ## the tests with a real containerd, ctr and runc (root)
 	$(CARGO) nextest run --locked -p wedge-integration
 
+VM_PROFILES ?= vm vm-systemd
+.PHONY: test-vm
+test-vm: setup-test build ## what depends on cgroup v2, systemd or CRIU, in VMs (root, no KVM needed)
+	set -e; for profile in $(VM_PROFILES); do integration/vm/tests.sh $$profile $(VM_ARGS); done
+
+.PHONY: test-vm-full
+test-vm-full: VM_PROFILES = vm-full vm-systemd
+test-vm-full: export WEDGE_LONG ?= 1
+test-vm-full: export VM_TIMEOUT ?= 10800
+test-vm-full: test-vm ## the same with many rounds, and the rest of the tests with containerd under v2 (an hour)
+
 .PHONY: compat
 compat: setup-test ## the same ctr tests against containerd's own Go shim (root)
 	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration
+
+.PHONY: bench
+bench: build ## what an exec costs, beside containerd's Go shim, on this machine's cgroups and on v2 (root)
+	$(CARGO) build --locked -p wedge-integration --bins
+	$(CARGO) run --quiet --locked -p wedge-integration --bin wedge-bench
+	$(CARGO) run --quiet --locked -p wedge-integration --bin wedge-bench -- --unified
+
+FUZZ_SECONDS ?= 300
+.PHONY: fuzz
+fuzz: setup-fuzz ## each parser of foreign input for FUZZ_SECONDS (300); what it finds is in fuzz/artifacts
+	$(CARGO) fuzz build --sanitizer none --target-dir target/fuzz
+	$(CARGO) fuzz list | xargs -I{} $(CARGO) fuzz run --sanitizer none --target-dir target/fuzz {} -- \
+		-seed_inputs=$(CURDIR)/fuzz/seeds/{} -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: deny
 deny: ## licences, advisories and duplicates; needs cargo-deny
@@ -62,6 +89,6 @@ uninstall: ## remove it again
 clean: ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: setup-demo setup-test
-setup-demo setup-test: setup-%:
+.PHONY: setup-demo setup-test setup-fuzz
+setup-demo setup-test setup-fuzz: setup-%:
 	@integration/setup.sh $*

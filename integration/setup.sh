@@ -4,12 +4,14 @@
 # Does nothing the second time.
 #   setup.sh demo   what `make demo` needs
 #   setup.sh test   that, the formatter and the test runner
+#   setup.sh fuzz   that, cargo-fuzz and a C++ compiler
 set -eu
-wanted=${1:?demo or test}
+wanted=${1:?demo, test or fuzz}
 
 # Debian's own rustc is too old for edition 2024; the one it has for browsers is not.
 rust=1.88
 nextest=0.9.143
+fuzz=0.13.2
 
 [ "$(id -u)" = 0 ] || { echo "setup: must run as root" >&2; exit 1; }
 
@@ -24,12 +26,31 @@ has() { command -v "$1" >/dev/null 2>&1; }
 { has containerd && has ctr; } || need containerd
 has runc || need runc
 has busybox || need busybox-static
-# The static link needs a linker and libc.a.
+# The static link needs a linker, libc.a and libseccomp.a.
 has gcc || need gcc
 [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || need libc6-dev
+[ -e /usr/lib/x86_64-linux-gnu/libseccomp.a ] || need libseccomp-dev
 # cargo fetches crates over TLS.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates
 rust_is_new_enough || need "cargo-web rustc-web"
+# libFuzzer is built from source.
+[ "$wanted" != fuzz ] || has c++ || need g++
+if [ "$wanted" = test ]; then
+    # The VM (integration/vm/vm.sh); its kernel is fetched when it is first run.
+    has qemu-system-x86_64 || need qemu-system-x86
+    has xz || need xz-utils
+    [ -x /lib/systemd/systemd ] || need systemd
+    has dbus-daemon || need dbus
+    # What some tests call: file systems in images or served by programs, checkpoints.
+    has /sbin/mkfs.ext4 || need e2fsprogs
+    has mksquashfs || need squashfs-tools
+    has mkfs.erofs || need erofs-utils
+    has /sbin/mkfs.xfs || need xfsprogs
+    has mount.fuse3 || need fuse3
+    has fuse-overlayfs || need fuse-overlayfs
+    has criu || need criu
+    has iptables-restore || need iptables
+fi
 [ "$wanted" = demo ] || cargo fmt --version >/dev/null 2>&1 || need rustfmt-web
 
 if [ -n "$packages" ]; then
@@ -45,9 +66,10 @@ if [ -n "$packages" ]; then
     }
 fi
 
-if [ "$wanted" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
-    echo "setup: installing cargo-nextest (some minutes, once)"
-    # Elsewhere, because the checkout's .cargo/config.toml asks for static programs.
-    (cd / && env -u RUSTFLAGS -u CARGO_TARGET_DIR \
-        cargo install --quiet --locked cargo-nextest --version "$nextest")
-fi
+# Elsewhere, because the checkout's .cargo/config.toml asks for static programs.
+install() {
+    echo "setup: installing $1 (some minutes, once)"
+    (cd / && env -u RUSTFLAGS -u CARGO_TARGET_DIR cargo install --quiet --locked "$1" --version "$2")
+}
+[ "$wanted" = demo ] || cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest"
+[ "$wanted" != fuzz ] || cargo fuzz --version >/dev/null 2>&1 || install cargo-fuzz "$fuzz"

@@ -2,15 +2,15 @@
 //! A bundle as the daemon prepares it (containerd's runtime/v2/bundle.go).
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::{Capture, Spec, fifo};
 
-/// A directory with `config.json`, `rootfs/` and the FIFO `log`, which is held open for reading
-/// and writing like the daemon does.
+/// A directory with `config.json`, `rootfs/`, a link `work` to a directory elsewhere, and the FIFO
+/// `log`, which is held open for reading and writing like the daemon does.
 #[derive(Debug)]
 pub struct Bundle {
     id: String,
@@ -27,6 +27,9 @@ impl Bundle {
         fs::create_dir_all(parent)?;
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         fs::DirBuilder::new().mode(0o711).create(dir.join("rootfs"))?;
+        let work = parent.join(format!("work-{id}"));
+        fs::create_dir(&work)?;
+        symlink(work, dir.join("work"))?;
         fs::write(dir.join("config.json"), spec.to_json())?;
         let log = dir.join("log");
         fifo::make(&log)?;

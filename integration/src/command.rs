@@ -260,8 +260,8 @@ impl Running {
     /// # Errors
     /// It is not done in time (it is killed then), or somebody keeps its output open.
     pub fn wait(mut self) -> Result<Output> {
-        let left = self.limit.saturating_sub(self.begun.elapsed());
-        let status = wait::until_for(left, "the command ends", || {
+        let end = self.begun + wait::scaled(self.limit);
+        let status = wait::until_end(end, "the command ends", || {
             self.child.try_wait()?.context("it still runs")
         })
         .map_err(|error| anyhow!("{error}\n$ {}\n{}", self.line, self.stdout_so_far()))?;

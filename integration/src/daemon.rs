@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::proc::Proc;
-use crate::scratch::TOKEN_VARIABLE;
+use crate::scratch::{CONFIG_VARIABLE, TOKEN_VARIABLE};
 use crate::{Scratch, ShimUnderTest, wait};
 
 /// A private containerd. Stopping it leaves shims and containers alone, as in life.
@@ -21,6 +21,7 @@ use crate::{Scratch, ShimUnderTest, wait};
 pub struct Daemon {
     dir: PathBuf,
     token: String,
+    config: PathBuf,
     variables: Vec<(String, String)>,
     child: Option<Child>,
 }
@@ -39,7 +40,8 @@ impl Daemon {
         let dir = scratch.dir().to_path_buf();
         shim.link_into(&dir.join("bin"))?;
         fs::write(dir.join("config.toml"), config(&dir, debug))?;
-        Ok(Daemon { dir, token: scratch.namespace().to_owned(), variables, child: None })
+        let (token, config) = (scratch.namespace().to_owned(), scratch.config());
+        Ok(Daemon { dir, token, config, variables, child: None })
     }
 
     /// Starts containerd and waits until it accepts connections.
@@ -53,6 +55,7 @@ impl Daemon {
         let mut command = Command::new("setsid");
         command.arg("containerd").arg("--config").arg(self.dir.join("config.toml"));
         command.env("PATH", self.path()?).env(TOKEN_VARIABLE, &self.token);
+        command.env(CONFIG_VARIABLE, &self.config);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().context("starting containerd")?;

@@ -95,6 +95,14 @@ impl Env {
         self.scratch.namespace()
     }
 
+    /// Writes the configuration (docs/configuration.md) for shims started from now on.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        self.scratch.configure(text)
+    }
+
     /// The root file system of its containers.
     pub fn rootfs(&self) -> PathBuf {
         self.dir().join("rootfs")

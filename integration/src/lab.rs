@@ -11,7 +11,7 @@ use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
 use crate::leftovers::shim_socket;
-use crate::scratch::{Scratch, TOKEN_VARIABLE};
+use crate::scratch::{CONFIG_VARIABLE, Scratch, TOKEN_VARIABLE};
 use crate::{
     Bundle, Cmd, EventServer, FakeRuntime, Fifos, Footprint, Output, ShimProcess, ShimUnderTest,
     Spec, helper, rootfs,
@@ -111,6 +111,14 @@ impl Lab {
         &mut self.options
     }
 
+    /// Writes the configuration (docs/configuration.md) for shims started from now on.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        self.scratch.configure(text)
+    }
+
     /// The runtime options as sent.
     ///
     /// # Errors
@@ -120,14 +128,18 @@ impl Lab {
         Ok(Any { type_url: OPTIONS.to_owned(), value, ..Any::default() })
     }
 
-    /// Makes a bundle for a new id made from `name`; root and cgroup are set here.
+    /// Makes a bundle for a new id made from `name`; root and cgroup are set here. With the option
+    /// `systemd_cgroup` it is a scope in a slice named after the namespace.
     ///
     /// # Errors
     /// A file operation fails.
     pub fn bundle(&self, name: &str, spec: &Spec) -> Result<Bundle> {
         let id = self.scratch.id(name)?;
         let spec = spec.clone().root(&self.dir().join("rootfs"));
-        let spec = spec.cgroup(&format!("/{}/{id}", self.namespace()));
+        let spec = spec.cgroup(&match self.options.systemd_cgroup {
+            true => format!("{}.slice:wedge:{id}", self.namespace()),
+            false => format!("/{}/{id}", self.namespace()),
+        });
         let dir = self.dir().join("tasks").join(self.namespace()).join(&id);
         Bundle::make(dir, &id, &spec)
     }
@@ -173,6 +185,7 @@ impl Lab {
             .env("TTRPC_ADDRESS", self.events.path())
             .env("GOMAXPROCS", "2")
             .env(TOKEN_VARIABLE, self.namespace())
+            .env(CONFIG_VARIABLE, self.scratch.config())
             .dir(bundle.dir())
             .new_group()
     }

@@ -89,14 +89,13 @@ fn mounts(names: &Names) -> Vec<String> {
     points.filter(|point| point.contains(&names.token)).map(str::to_owned).collect()
 }
 
-/// `/<namespace>` in each hierarchy.
+/// `/<namespace>` in each hierarchy, and the slice of that name.
 fn cgroups(names: &Names) -> Vec<PathBuf> {
-    let unified = Path::new(CGROUPS).join(&names.token);
-    let mut dirs: Vec<PathBuf> =
-        subdirs(Path::new(CGROUPS)).into_iter().map(|dir| dir.join(&names.token)).collect();
-    dirs.push(unified);
-    dirs.retain(|dir| dir.is_dir());
-    dirs
+    let mut hierarchies = subdirs(Path::new(CGROUPS));
+    hierarchies.push(PathBuf::from(CGROUPS));
+    let own = [names.token.clone(), format!("{}.slice", names.token)];
+    let dirs = hierarchies.iter().flat_map(|dir| own.iter().map(|name| dir.join(name)));
+    dirs.filter(|dir| dir.is_dir()).collect()
 }
 
 fn remove_cgroup(dir: &Path) {

@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Doing many things, some at a time.
 
+use std::env;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Result, anyhow};
+
+/// How often to do what might succeed once by luck: `usual` times, five times as often with
+/// `WEDGE_LONG=1`, a fourth of it on an emulated machine (`WEDGE_TEST_SLOW`).
+pub fn rounds(usual: usize) -> usize {
+    let set = |name| env::var_os(name).is_some();
+    match (set("WEDGE_LONG"), set("WEDGE_TEST_SLOW")) {
+        (true, _) => usual * 5,
+        (false, true) => usual.div_ceil(4),
+        (false, false) => usual,
+    }
+}
 
 /// Calls `work` with each number below `total`, from `threads` threads, and returns what it made
 /// in no particular order.

@@ -18,6 +18,7 @@ pub use ttrpc::proto::Code;
 use ttrpc::proto::{Request, Response};
 
 use crate::frame::{Frame, REQUEST};
+use crate::wait;
 
 /// How long a call may take before the client gives up.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -123,7 +124,8 @@ impl Client {
         Ok(R::parse_from_bytes(&answer).map_err(io::Error::other)?)
     }
 
-    /// Calls any method of any service with any bytes. The server is told the limit too.
+    /// Calls any method of any service with any bytes, within the [scaled](wait::scaled) limit. The
+    /// server is told the limit too.
     ///
     /// # Errors
     /// See [`RpcError`].
@@ -134,6 +136,7 @@ impl Client {
         payload: Vec<u8>,
         limit: Duration,
     ) -> Result<Vec<u8>, RpcError> {
+        let limit = wait::scaled(limit);
         let request = Request {
             service: service.to_owned(),
             method: method.to_owned(),

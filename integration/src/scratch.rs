@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(8);
 
 /// Names the token to child processes, so that they can be found.
 pub(crate) const TOKEN_VARIABLE: &str = "WEDGE_TEST";
+
+/// Names the configuration to shims, so that the machine's own has no part in a test.
+pub(crate) const CONFIG_VARIABLE: &str = "WEDGE_CONFIG";
 
 /// One test's corner of the machine. Everything in it carries the random token: the directory,
 /// the containerd namespace (runc's state and the cgroups are named after it, machine-wide), and
@@ -49,7 +53,27 @@ impl Scratch {
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
         let start = Proc(process::id()).stat()?.start_time;
         fs::write(dir.join("owner"), format!("{} {start}", process::id()))?;
-        Ok(Scratch { token, dir, ids: Mutex::default(), finished: AtomicBool::new(false) })
+        let (ids, finished) = (Mutex::default(), AtomicBool::new(false));
+        let scratch = Scratch { token, dir, ids, finished };
+        fs::create_dir(scratch.dir.join("etc"))?;
+        scratch.configure("")?;
+        Ok(scratch)
+    }
+
+    /// Where shims of this test find their configuration, with drop-ins in `conf.d` beside it.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("etc/config.toml")
+    }
+
+    /// Writes the configuration for shims that are started from now on; at first it is empty.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        let path = self.config();
+        fs::write(&path, text)?;
+        // Whatever the umask.
+        Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o644))?)
     }
 
     /// The directory.

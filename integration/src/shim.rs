@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::api::{
-    CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest,
-    PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest,
-    StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest,
-    WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+    PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, ShutdownRequest,
+    StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse,
+    UpdateTaskRequest, WaitRequest, WaitResponse,
 };
+use containerd_shim_protos::shim::oci::CheckpointOptions;
 use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
 use protobuf::{Message, MessageField};
@@ -26,6 +27,9 @@ pub const TASK_V2: &str = "containerd.task.v2.Task";
 pub const TASK_V3: &str = "containerd.task.v3.Task";
 /// Type URL of an OCI process in an exec request.
 const PROCESS: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
+
+/// Type URL of runc's options of a checkpoint.
+const CHECKPOINT: &str = "containerd.runc.v1.CheckpointOptions";
 
 /// How a process ended, from Wait or Delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +276,27 @@ impl ShimProcess {
         let resources = MessageField::some(Any { value, ..Any::default() });
         let request = UpdateTaskRequest { id: id.to_owned(), resources, ..Default::default() };
         self.call::<_, Empty>("Update", &request).map(drop)
+    }
+
+    /// Saves a container's processes in the directory `images`.
+    ///
+    /// # Errors
+    /// The call fails.
+    pub fn checkpoint(
+        &self,
+        id: &str,
+        images: &Path,
+        options: &CheckpointOptions,
+    ) -> Result<(), RpcError> {
+        let value = options.write_to_bytes().map_err(std::io::Error::other)?;
+        let options = Any { type_url: CHECKPOINT.to_owned(), value, ..Any::default() };
+        let request = CheckpointTaskRequest {
+            id: id.to_owned(),
+            path: images.to_string_lossy().into_owned(),
+            options: MessageField::some(options),
+            ..CheckpointTaskRequest::default()
+        };
+        self.call::<_, Empty>("Checkpoint", &request).map(drop)
     }
 
     /// A container's metrics.

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use wedge_integration::proc::{Proc, wait_gone};
 use wedge_integration::protos::api::Mount;
 use wedge_integration::{
@@ -107,23 +108,44 @@ fn delete_unmounts_the_root_file_system() -> Result<()> {
     lab.finish()
 }
 
-/// An upgrade in either direction while containers run.
+/// An upgrade in either direction while containers run: each reads what the other wrote.
 #[test]
 fn each_shim_deletes_what_the_other_has_started() -> Result<()> {
     if ShimUnderTest::skips_go("it drives both shims, in a run about ours")? {
         return Ok(());
     }
     let mut lab = Lab::new()?;
-    lab.options_mut().root = lab.dir().join("other").to_string_lossy().into_owned();
     let (ours, go) = (lab.shim().clone(), ShimUnderTest::go()?);
-    for (starts, deletes) in [(&ours, &go), (&go, &ours)] {
+    let other = lab.dir().join("other").to_string_lossy().into_owned();
+    // What options.json leaves out is the default. The file `runtime` Go of 1.6 cannot miss.
+    for (starts, deletes, root, without_runtime) in [
+        (&ours, &go, other.as_str(), false),
+        (&ours, &go, "", false),
+        (&go, &ours, &other, false),
+        (&go, &ours, "", false),
+        (&go, &ours, &other, true),
+        (&go, &ours, "", true),
+    ] {
+        lab.options_mut().root = root.to_owned();
         install(&lab, starts.path())?;
         let (bundle, init) = orphan(&lab)?;
+        let options: Value = serde_json::from_str(&bundle.text("options.json"))?;
+        let written = options.as_object().context("an object")?.keys();
+        assert_eq!(
+            written.collect::<Vec<_>>(),
+            if root.is_empty() { [].as_slice() } else { &["root"] }
+        );
+        if without_runtime {
+            fs::remove_file(bundle.dir().join("runtime"))?;
+        }
+        let state = Path::new(if root.is_empty() { "/run/containerd/runc" } else { root });
+        let state = state.join(lab.namespace()).join(bundle.id());
+        assert!(state.exists());
         install(&lab, deletes.path())?;
         let (response, _) = lab.delete(&bundle)?;
         assert_eq!((response.pid, response.exit_status), (init.0, 137));
         wait_gone(init)?;
-        assert_eq!(fs::read_dir(lab.dir().join("other").join(lab.namespace()))?.count(), 0);
+        assert!(!state.exists());
         // The Go shim leaves it.
         let left = fs::remove_file(lab.socket(bundle.id())).is_ok();
         assert_eq!(left, deletes.is_go());

@@ -171,8 +171,9 @@ fn an_exec_cut_off_from_its_client_leaves_no_descriptor() -> Result<()> {
     env.daemon_mut().start()?;
     exec.signal(Signal::SIGKILL)?;
     wait_gone(exec)?;
-    env.ctr().cmd(["task", "delete", "--exec-id", "exec2", container.id()]).output()?;
     wait::until("the descriptors are closed", || {
+        // Refused as long as the shim does not know of the exit.
+        env.ctr().cmd(["task", "delete", "--exec-id", "exec2", container.id()]).output()?;
         let fds = shim.fds()?;
         ensure!(fds.len() <= before, "{before} were open, now\n{fds}");
         Ok(())

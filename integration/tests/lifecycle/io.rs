@@ -2,10 +2,12 @@
 //! ResizePty, CloseIO, and the terminals of execs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, ensure};
-use wedge_integration::protos::api::Status;
-use wedge_integration::{Lab, Process, Rig, ShimUnderTest, Spec, wait};
+use serde_json::json;
+use wedge_integration::protos::api::{CloseIORequest, Empty, Status};
+use wedge_integration::{Lab, Process, Rig, ShimUnderTest, Spec, TASK_V2, wait};
 
 use crate::seen;
 
@@ -65,6 +67,73 @@ fn close_io_ends_the_input_once_the_client_has_gone() -> Result<()> {
     assert_eq!(io.stdout.finish()?, b"one\ntwo\n");
     rig.shim.close_io(rig.id(), "cat")?;
     rig.end()
+}
+
+/// CloseIO gives up the shim's own end: a client that still writes is not cut off. Which stream is
+/// meant does not matter, there is only one to close.
+#[test]
+fn close_io_does_not_cut_off_a_client_that_still_writes() -> Result<()> {
+    let rig = Rig::on(Lab::new()?, &Spec::new(["cat"]))?;
+    let mut io = rig.lab.fifos("init")?;
+    rig.shim.create(&rig.bundle, io.stdio())?;
+    rig.shim.start(rig.id(), "")?;
+    io.write(b"one\n")?;
+    let request = CloseIORequest { id: rig.id().to_owned(), ..CloseIORequest::default() };
+    rig.shim.client().call::<_, Empty>(TASK_V2, "CloseIO", &request)?;
+    io.write(b"two\n")?;
+    io.stdout.wait_text("one\ntwo\n")?;
+    assert_eq!(seen(&rig.shim.state(rig.id(), "")?).0, Status::RUNNING);
+    io.close_stdin();
+    assert_eq!(rig.shim.wait(rig.id(), "")?.status, 0);
+    rig.retire()
+}
+
+/// The end of its input hangs a terminal up, after all that was typed has arrived.
+#[test]
+fn close_io_hangs_a_terminal_up() -> Result<()> {
+    let rig = Rig::runc()?;
+    rig.run()?;
+    let mut io = rig.lab.terminal("exec")?;
+    rig.shim.exec(rig.id(), "cat", &Process::new(["cat"]), io.stdio())?;
+    rig.shim.start(rig.id(), "cat")?;
+    io.write(b"typed\n")?;
+    // Once by the terminal's echo, once by cat.
+    io.stdout.wait_text("typed\r\ntyped\r\n")?;
+    rig.shim.close_io(rig.id(), "cat")?;
+    io.close_stdin();
+    assert_eq!(rig.shim.wait(rig.id(), "cat")?.status, 129);
+    rig.end()
+}
+
+/// `IoUid` and `IoGid`: the process may open its streams again (containerd #10906). The FIFOs stay
+/// the client's.
+#[test]
+fn streams_belong_to_whom_the_options_say() -> Result<()> {
+    let mut lab = Lab::new()?;
+    (lab.options_mut().io_uid, lab.options_mut().io_gid) = (1000, 1001);
+    let script = "stat -L -c %u:%g /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2; \
+                  echo out >/dev/stdout; echo err >/dev/stderr; read line </dev/stdin; echo $line";
+    let user = || json!({ "uid": 1000, "gid": 1001 });
+    let spec = Spec::new(["sh", "-c", script]).set("/process/user", user());
+    let exec = Process::new(["sh", "-c", script]).set("user", user());
+    let rig = Rig::on(lab, &spec)?;
+    let mut init = rig.lab.fifos("init")?;
+    rig.shim.create(&rig.bundle, init.stdio())?;
+    rig.shim.start(rig.id(), "")?;
+    let mut second = rig.lab.fifos("exec")?;
+    rig.shim.exec(rig.id(), "e", &exec, second.stdio())?;
+    rig.shim.start(rig.id(), "e")?;
+    for (exec_id, io) in [("e", &mut second), ("", &mut init)] {
+        io.write(b"in\n")?;
+        assert_eq!(rig.shim.wait(rig.id(), exec_id)?.status, 0);
+        io.stdout.wait_text(&("1000:1001\n".repeat(3) + "out\nin\n"))?;
+        io.stderr.wait_text("err\n")?;
+        for path in [&io.stdio().stdin, &io.stdio().stdout, &io.stdio().stderr] {
+            let owner = fs::metadata(path)?;
+            assert_eq!((owner.uid(), owner.gid()), (0, 0), "{path}");
+        }
+    }
+    rig.retire()
 }
 
 /// The client may be at the end of its input before the process runs.

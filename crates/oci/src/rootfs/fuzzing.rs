@@ -15,7 +15,7 @@ pub fn mount_data(options: &[String]) -> Result<Vec<String>> {
     Ok(MountOptions::parse(options)?.data)
 }
 
-/// The mount points at and below `root` in the text of a mountinfo file, longest first.
+/// The mount points at and below `root` in the text of a mountinfo file, deepest first.
 pub fn mounts_below(list: &[u8], root: &Path) -> Vec<PathBuf> {
     mountinfo::below(list, root).into_iter().map(|point| point.path).collect()
 }

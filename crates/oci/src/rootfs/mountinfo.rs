@@ -18,7 +18,7 @@ pub(super) struct MountPoint {
     pub(super) is_fuse: bool,
 }
 
-/// The mount points at and below `root`, the longest first; a path with several mounts on top of
+/// The mount points at and below `root`, the deepest first; a path with several mounts on top of
 /// each other comes once.
 ///
 /// # Errors
@@ -31,8 +31,9 @@ pub(super) fn mounts_below(root: &Path) -> Result<Vec<MountPoint>> {
 pub(super) fn below(list: &[u8], root: &Path) -> Vec<MountPoint> {
     let points = list.split(|&byte| byte == b'\n').filter_map(mount_point);
     let mut points: Vec<_> = points.filter(|point| point.path.starts_with(root)).collect();
-    let length = |point: &MountPoint| point.path.as_os_str().len();
-    points.sort_by(|a, b| length(b).cmp(&length(a)).then_with(|| a.path.cmp(&b.path)));
+    // By length alone, `/r//` would come before `/r/a`; paths compare by their components.
+    let depth = |point: &MountPoint| point.path.components().count();
+    points.sort_by(|a, b| depth(b).cmp(&depth(a)).then_with(|| a.path.cmp(&b.path)));
     points.dedup_by(|other, kept| {
         let same = other.path == kept.path;
         kept.is_fuse |= same && other.is_fuse;
@@ -79,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn mount_points_below_a_path_come_longest_first() {
+    fn mount_points_below_a_path_come_deepest_first() {
         let list = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n\
             36 22 0:40 / /b/rootfs rw,relatime shared:1 - overlay overlay rw\n\
             37 36 0:41 / /b/rootfs/proc rw - proc proc rw\n\
@@ -90,14 +91,22 @@ mod tests {
             42 36 0:46 / /b/rootfs rw,relatime shared:1 master:2 - fuse.x x rw\n\
             broken\n";
         let expected = [
-            ("/b/rootfs/with space\\", false),
             ("/b/rootfs/disk", false),
             ("/b/rootfs/proc", false),
+            ("/b/rootfs/with space\\", false),
             ("/b/rootfs", true),
         ]
         .map(|(path, is_fuse)| MountPoint { path: path.into(), is_fuse });
         assert_eq!(below(list, Path::new("/b/rootfs")), expected);
         assert!(below(list, Path::new("/c")).is_empty());
+    }
+
+    /// Found by the fuzz target; the kernel writes no such path.
+    #[test]
+    fn a_path_with_more_slashes_than_it_needs_is_no_deeper() {
+        let list = b"1 2 3 / /r// rw\n1 2 3 / /r/a rw\n1 2 3 / /r rw\n";
+        let paths = below(list, Path::new("/r")).into_iter().map(|point| point.path);
+        assert_eq!(paths.collect::<Vec<_>>(), [Path::new("/r/a"), Path::new("/r")]);
     }
 
     #[test]
