@@ -70,6 +70,24 @@ async fn the_last_read_finds_the_kill_of_a_victim_just_reaped() {
     }
 }
 
+/// As systemd does in v2 when nothing runs in a scope any more, before its parent has reaped it.
+#[tokio::test]
+async fn the_last_read_finds_the_kill_in_a_scope_that_was_removed() {
+    for _ in 0..3 {
+        let cgroup = Cgroup::named(".scope");
+        let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+        let monitor = OomMonitor::arm(init.pid()).unwrap();
+        init.go();
+        assert_eq!(init.wait(), Some(9));
+        cgroup.remove();
+        // In v1 nobody is told that a cgroup is empty in time to do that.
+        let expected = u64::from(mode() == Mode::Unified);
+        assert_eq!(monitor.last_read(), expected);
+        assert_eq!(monitor.last_read(), 0);
+        assert_eq!(next(&monitor).await, None);
+    }
+}
+
 #[tokio::test]
 async fn a_kill_in_a_nested_cgroup_is_reported() {
     let cgroup = Cgroup::new();

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use wedge_integration::proc::FdKind;
@@ -30,25 +31,30 @@ fn i7_the_oom_monitor_is_armed_once_and_goes_with_the_container() -> Result<()> 
     let mut lab = Lab::new()?;
     runc_that_stumbles(&mut lab)?;
     let rig = Rig::on(lab, &Spec::new([payload::PATH, "pause"]))?;
-    let eventfds = || anyhow::Ok(rig.shim.proc().fds()?.count(FdKind::Eventfd));
+    // What one monitor holds: in cgroup v1 an eventfd, in v2 two files.
+    let (kind, number) = match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => (FdKind::Cgroup, 2),
+        false => (FdKind::Eventfd, 1),
+    };
+    let held = || anyhow::Ok(rig.shim.proc().fds()?.count(kind));
     rig.create()?;
-    let created = eventfds()?;
+    let created = held()?;
     assert!(rig.shim.start(rig.id(), "").is_err());
-    let armed = created + 1;
-    assert_eq!(eventfds()?, armed, "armed in the first start, before init is released");
+    let armed = created + number;
+    assert_eq!(held()?, armed, "armed in the first start, before init is released");
     rig.shim.start(rig.id(), "")?;
     assert!(rig.shim.start(rig.id(), "").is_err());
-    assert_eq!(eventfds()?, armed);
+    assert_eq!(held()?, armed);
     for number in 0..20 {
         let id = format!("e{number}");
         rig.exec(&id, ["true"])?;
         rig.shim.wait(rig.id(), &id)?;
-        assert_eq!(eventfds()?, armed);
+        assert_eq!(held()?, armed);
     }
     rig.shim.kill(rig.id(), "", 9, false)?;
     rig.shim.wait(rig.id(), "")?;
     wait::until("the monitor is closed", || {
-        ensure!(eventfds()? == created, "{:?}", eventfds());
+        ensure!(held()? == created, "{:?}", held());
         anyhow::Ok(())
     })?;
     rig.retire()

@@ -20,12 +20,17 @@ pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
     pub(crate) fn new() -> Cgroup {
+        Cgroup::named("")
+    }
+
+    /// One whose name ends with `end`.
+    pub(crate) fn named(end: &str) -> Cgroup {
         let parent = match mode() {
             Mode::Legacy => "/sys/fs/cgroup/memory",
             Mode::Unified => "/sys/fs/cgroup",
         };
         let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
-        let name = format!("wedge-test-{}-{nanos}", std::process::id());
+        let name = format!("wedge-test-{}-{nanos}{end}", std::process::id());
         let cgroup = Cgroup::create(&Path::new(parent).join(name));
         match mode() {
             Mode::Legacy => cgroup.write("memory.limit_in_bytes", MEMORY),
