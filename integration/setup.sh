@@ -50,6 +50,8 @@ if [ "$wanted" = test ]; then
     has fuse-overlayfs || need fuse-overlayfs
     has criu || need criu
     has iptables-restore || need iptables
+    has apparmor_parser || [ -x /sbin/apparmor_parser ] || need apparmor
+    has strace || need strace
 fi
 [ "$wanted" = demo ] || cargo fmt --version >/dev/null 2>&1 || need rustfmt-web
 

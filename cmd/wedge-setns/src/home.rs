@@ -49,6 +49,10 @@ fn search(file: i32, uid: u32, buffer: &mut [u8]) -> Result<Option<(usize, usize
         };
         let whole = known.get(..lines).unwrap_or_default();
         if let Some(home) = home_of(whole, uid) {
+            if home.is_empty() {
+                // One that is not there at all is no part of the buffer.
+                return Ok(Some((0, 0)));
+            }
             let from = home.as_ptr().addr() - buffer.as_ptr().addr();
             return Ok(Some((from, from + home.len())));
         }

@@ -94,6 +94,11 @@ pub(crate) mod ioctl {
     pub(crate) const TIOCGPTPEER: usize = 0x5441;
 }
 
+/// `asm/signal.h`.
+#[cfg(failpoints)]
+pub(crate) const SIGKILL: usize = 9;
+#[cfg(failpoints)]
+pub(crate) const SIGSTOP: usize = 19;
 /// The bit of `CAP_SETPCAP`, `linux/capability.h`.
 pub(crate) const CAP_SETPCAP: u64 = 1 << 8;
 /// The bit of `CAP_SYS_ADMIN`.

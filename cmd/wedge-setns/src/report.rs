@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Telling the shim.
 
+#[cfg(failpoints)]
+use wedge_setns_wire::STOP;
 use wedge_setns_wire::{Kind, PACKET, Plan, Report, Stage, fd};
 
 use crate::call;
+#[cfg(failpoints)]
+use crate::kernel::{SIGKILL, SIGSTOP};
 use crate::sys::{Errno, Result};
 
 /// Sends a report without a text. A shim that is gone cannot be told: whoever waits for its answer
@@ -58,11 +62,14 @@ pub(crate) fn step<T>(plan: &Plan<'_>, stage: Stage, run: impl FnOnce() -> Resul
     }
 }
 
-/// In a helper built for tests, the plan can ask for a death at any stage.
+/// In a helper built for tests, the plan can ask for a death or a stop at any stage.
 pub(crate) fn reach(plan: &Plan<'_>, stage: Stage) {
     #[cfg(failpoints)]
-    if plan.header().failpoint == stage as u32 && plan.header().failpoint != 0 {
-        call::kill_self();
+    {
+        let wanted = plan.header().failpoint & !STOP;
+        if wanted != 0 && wanted == stage as u32 {
+            call::signal_self(if wanted == plan.header().failpoint { SIGKILL } else { SIGSTOP });
+        }
     }
     #[cfg(not(failpoints))]
     {

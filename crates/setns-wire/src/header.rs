@@ -105,7 +105,8 @@ header! {
     rows: u32,
     /// Columns of the terminal, 0: unknown.
     columns: u32,
-    /// Only in a helper built for tests: the stage at which it kills itself.
+    /// Only in a helper built for tests: the stage at which it kills itself or, with
+    /// [`crate::STOP`], stops. 0: none.
     failpoint: u32,
     /// Capability sets as masks, with `CAPABILITIES`.
     bounding: u64,

@@ -38,6 +38,9 @@ pub const LIMIT: usize = 8 << 20;
 /// The most instructions of a seccomp program, `BPF_MAXINSNS` of the kernel.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
+/// In `failpoint`: SIGSTOP instead of SIGKILL.
+pub const STOP: u32 = 1 << 31;
+
 /// The descriptors the helper starts with, beside 0, 1 and 2.
 pub mod fd {
     /// The control socket: SOCK_SEQPACKET, unix(7).

@@ -15,6 +15,10 @@ use crate::namespaces::Namespaces;
 /// The setns helper, an ELF executable.
 const HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wedge-setns"));
 
+/// The first Linux with all the helper calls: setns(2) with a pidfd is of 5.8, close_range(2) of
+/// 5.9.
+const OLDEST: (u32, u32) = (5, 9);
+
 /// The setns helper in memory, and what the machine is like.
 #[derive(Debug)]
 pub struct Host {
@@ -41,12 +45,17 @@ impl Host {
     ///
     /// # Errors
     /// When this process cannot join containers natively: it is not root of the machine, or the
-    /// kernel allows no executable memfd (`vm.memfd_noexec`).
+    /// kernel is older than 5.9 or allows no executable memfd (`vm.memfd_noexec`).
     pub fn new(compiler: impl Into<PathBuf>) -> Result<Host, Unsupported> {
         if !nix::unistd::geteuid().is_root() || !maps_everything() {
             return Err(Unsupported::new("the shim is not root of the initial user namespace"));
         }
         let failed = |what: &str, err: &io::Error| Unsupported::new(format!("{what}: {err}"));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+        let release = release.map_err(|err| failed("/proc/sys/kernel/osrelease", &err))?;
+        if version(&release).is_none_or(|version| version < OLDEST) {
+            return Err(Unsupported::new(format!("Linux {} is too old", release.trim())));
+        }
         let helper = helper().map_err(|err| failed("no memfd for the setns helper", &err))?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let namespaces = Namespaces::of("self").map_err(|err| failed("own namespaces", &err))?;
@@ -87,6 +96,12 @@ fn maps_everything() -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// The first two numbers of a release, uname(2).
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|char: char| !char.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 fn helper() -> io::Result<OwnedFd> {
     /// `MFD_EXEC`, Linux 6.3: says that we mean it.
     const EXECUTABLE: MFdFlags = MFdFlags::from_bits_retain(0x10);
@@ -103,4 +118,24 @@ fn helper() -> io::Result<OwnedFd> {
         | SealFlag::F_SEAL_WRITE;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_compared_by_its_numbers() {
+        for (release, expected) in [
+            ("6.1.0-18-amd64\n", Some((6, 1))),
+            ("5.10-rc1", Some((5, 10))),
+            ("5.4.0", Some((5, 4))),
+            ("5", None),
+            ("", None),
+            ("x.y", None),
+        ] {
+            assert_eq!(version(release), expected, "{release}");
+        }
+        assert!(version("5.10").is_some_and(|version| version > OLDEST));
+    }
 }

@@ -41,6 +41,10 @@ fn home_comes_from_passwd() {
             for (uid, expected) in homes {
                 assert_eq!(home(bench, uid).await, expected, "{uid}: {passwd:.80}");
             }
+            if passwd.len() < 1000 {
+                let env = bench.output_of_runc(&bench.process(&["env"])).await;
+                assert!(env.contains(&format!("HOME={}\n", home(bench, 0).await)), "{env}");
+            }
         }
     });
 }
@@ -90,10 +94,10 @@ fn of_several_entries_the_last_survives() {
 fn arguments_arrive_as_they_are() {
     Setup::new().run(async |bench| {
         let long = "x".repeat(100_000);
-        let script = "for a; do echo \"${#a} <$a>\"; done";
+        let script = "for a; do echo \"<$a>\"; done";
         let args = ["sh", "-c", script, "sh", "", "a b", "ä\n\"", &long];
-        let printed = format!("0 <>\n3 <a b>\n3 <ä\n\">\n100000 <{long}>\n");
-        assert_eq!(bench.output(&bench.process(&args)).await.replace("4 <ä", "3 <ä"), printed);
+        let printed = format!("<>\n<a b>\n<ä\n\">\n<{long}>\n");
+        assert_eq!(bench.output(&bench.process(&args)).await, printed);
         // The name of the program is not the path it was found at.
         let name = bench.output(&bench.process(&["cat", "/proc/self/cmdline"])).await;
         assert_eq!(name, "cat\0/proc/self/cmdline\0");

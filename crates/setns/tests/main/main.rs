@@ -6,6 +6,7 @@
 
 mod support;
 
+mod cgroups;
 mod environment;
 mod errors;
 mod failpoints;
@@ -17,3 +18,4 @@ mod refused;
 mod seccomp;
 mod security;
 mod trace;
+mod unsupported;

@@ -1,1 +1,229 @@
 // SPDX-License-Identifier: Apache-2.0
+//! What happens to a container while an exec is on its way.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use wedge_setns::Stdio;
+use wedge_setns_wire::Stage;
+
+use crate::support::{Bench, Process, START, Setup, path_of, until};
+
+const SIGCONT: i32 = 18;
+const SIGKILL: i32 = 9;
+const STOPPED: &str = "OCI runtime exec failed: exec failed: cannot exec in a stopped container";
+
+/// The error of an exec whose container ends while the helper is at `stage`.
+async fn error_when_init_dies_at(bench: &Bench<'_>, stage: Stage) -> String {
+    bench.stop_at(stage);
+    let process = bench.process(&["true"]);
+    let ends = async {
+        let helper = bench.stopped().await;
+        bench.go_through();
+        bench.kill_init().await;
+        // A payload went with its pid namespace.
+        if Process::read(helper.pid).is_some() {
+            bench.signal(&helper, SIGCONT);
+        }
+    };
+    tokio::join!(bench.error(&process), ends).0
+}
+
+#[test]
+fn an_init_that_dies_while_its_namespaces_are_joined() {
+    let dead = "error executing setns process: failed to start a process in the pid namespace, \
+                which has no init: cannot allocate memory";
+    for (stage, error) in [
+        (Stage::Signals, STOPPED.to_owned()),
+        (Stage::Namespaces, STOPPED.to_owned()),
+        (Stage::Clone, format!("{START}{dead}")),
+    ] {
+        Setup::new().run(async |bench| {
+            assert_eq!(error_when_init_dies_at(bench, stage).await, error, "{stage:?}");
+        });
+    }
+}
+
+#[test]
+fn an_init_that_dies_beside_a_process_on_its_way() {
+    for stage in [Stage::Session, Stage::Go, Stage::WorkingDirectory, Stage::Execute] {
+        Setup::new().run(async |bench| {
+            let text = format!("{START}procReady not received: signal: killed");
+            assert_eq!(error_when_init_dies_at(bench, stage).await, text, "{stage:?}");
+        });
+    }
+}
+
+#[test]
+fn a_caller_that_gives_up_leaves_nothing() {
+    Setup::new().run(async |bench| {
+        let process = bench.process(&["true"]);
+        for stage in [Stage::Signals, Stage::Clone, Stage::Session, Stage::Keyring, Stage::Uid] {
+            bench.stop_at(stage);
+            let helper = tokio::select! {
+                outcome = bench.exec(&process) => panic!("{outcome:?}"),
+                helper = bench.stopped() => helper,
+            };
+            bench.go_through();
+            // It may have been killed by now. If its caller did not know it yet, it has no caller.
+            if Process::read(helper.pid).is_some() {
+                bench.signal(&helper, SIGCONT);
+            }
+            bench.assert_nothing_left().await;
+            assert_eq!(bench.output(&process).await, "");
+        }
+    });
+}
+
+#[test]
+fn a_container_that_is_paused_meanwhile_goes_on_later() {
+    for stage in [Stage::Namespaces, Stage::Session, Stage::Uid] {
+        Setup::new().run(async |bench| {
+            bench.stop_at(stage);
+            let process = bench.process(&["true"]);
+            let pause = async {
+                let helper = bench.stopped().await;
+                bench.go_through();
+                // runc and the reaper work meanwhile: nobody blocks here.
+                bench.setup.runc(&bench.reaper, &["pause", bench.setup.id()]).await;
+                bench.signal(&helper, SIGCONT);
+                bench.setup.runc(&bench.reaper, &["resume", bench.setup.id()]).await;
+            };
+            assert_eq!(tokio::join!(bench.output(&process), pause).0, "", "{stage:?}");
+        });
+    }
+}
+
+#[test]
+fn an_exec_takes_room_for_two_processes() {
+    Setup::new().run(async |bench| {
+        let limit = |pids: u32| {
+            fs::write(path_of(bench.setup, "pids.max"), pids.to_string()).unwrap();
+        };
+        let process = bench.process(&["true"]);
+        let full = "error executing setns process: failed to start a process in the container: \
+                    resource temporarily unavailable";
+        for pids in [1, 2] {
+            limit(pids);
+            assert_eq!(bench.error(&process).await, format!("{START}{full}"), "{pids}");
+            bench.assert_nothing_left().await;
+        }
+        limit(3);
+        assert_eq!(bench.output(&process).await, "");
+    });
+}
+
+#[test]
+fn many_at_once() {
+    Setup::new().run(async |bench| {
+        let process = |code: u32| bench.process(&["sh", "-c", &format!("exit {code}")]);
+        let mut started = Vec::new();
+        for code in 0..40 {
+            // Every other one fails.
+            let wrong = bench.process(&[&format!("missing{code}")]);
+            let process = process(code);
+            let (good, bad) = tokio::join!(
+                bench.start(&process, Stdio::default()),
+                bench.start(&wrong, Stdio::default())
+            );
+            assert!(bad.unwrap_err().to_string().contains("executable file not found"));
+            started.push(good.unwrap());
+        }
+        for (code, mut started) in (0..).zip(started) {
+            assert_eq!(started.exit.wait().await.status.code(), code);
+        }
+    });
+}
+
+#[test]
+fn a_helper_that_is_killed_by_somebody_else() {
+    Setup::new().run(async |bench| {
+        let process = bench.process(&["true"]);
+        for (stage, text) in [
+            (Stage::Namespaces, "error executing setns process: signal: killed"),
+            (Stage::Uid, "procReady not received: signal: killed"),
+        ] {
+            bench.stop_at(stage);
+            let kill = async {
+                bench.signal(&bench.stopped().await, SIGKILL);
+                bench.go_through();
+            };
+            let (error, ()) = tokio::join!(bench.error(&process), kill);
+            assert_eq!(error, format!("{START}{text}"));
+        }
+    });
+}
+
+#[test]
+fn limits_are_set_before_the_process_goes_on() {
+    let mut setup = Setup::in_user_namespace();
+    setup.config["process"]["rlimits"] = json!([]);
+    setup.run(async |bench| {
+        // The helper itself could not work with these.
+        let mut process =
+            bench.process(&["grep", "-E", "open files|address space", "/proc/self/limits"]);
+        process["rlimits"] = json!([
+            {"type": "RLIMIT_NOFILE", "soft": 1000, "hard": 1500},
+            {"type": "RLIMIT_AS", "soft": 67_108_864, "hard": 67_108_864},
+        ]);
+        bench.stop_at(Stage::WorkingDirectory);
+        let look = async {
+            let helper = bench.stopped().await;
+            bench.go_through();
+            let limits = fs::read_to_string(helper.path("limits")).unwrap();
+            bench.signal(&helper, SIGCONT);
+            limits
+        };
+        let (printed, limits) = tokio::join!(bench.output(&process), look);
+        assert_eq!(printed.lines().count(), 2);
+        for line in printed.lines() {
+            assert!(limits.contains(line), "{line} is not in {limits}");
+        }
+        let words: Vec<_> = printed.split_whitespace().collect();
+        assert!(words.contains(&"1000") && words.contains(&"1500"), "{printed}");
+        assert!(words.contains(&"67108864"), "{printed}");
+    });
+}
+
+/// A process that fails before it waits for the shim.
+fn failing_early(bench: &Bench<'_>) -> (Value, String) {
+    let mut process = bench.process(&["true"]);
+    process["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 1000});
+    process["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+    (process, format!("{START}error setting scheduler: invalid argument"))
+}
+
+#[test]
+fn what_a_helper_says_is_heard_though_it_has_not_listened() {
+    Setup::new().run(async |bench| {
+        let (process, text) = failing_early(bench);
+        bench.stop_at(Stage::Scheduler);
+        let go_on = async {
+            let helper = bench.stopped().await;
+            bench.go_through();
+            // The pid is known, so the answer is under way, which it will never read.
+            until("the shim has answered", || {
+                (Process::children().len() == 2 && bench.reaper.counts() == (1, 0, 0)).then_some(())
+            })
+            .await;
+            bench.signal(&helper, SIGCONT);
+        };
+        assert_eq!(tokio::join!(bench.error(&process), go_on).0, text);
+    });
+}
+
+#[test]
+fn what_a_helper_says_is_heard_though_it_was_reaped() {
+    Setup::new().run(async |bench| {
+        let (process, text) = failing_early(bench);
+        let mut exec = std::pin::pin!(bench.error(&process));
+        // It is started, and then nobody listens until the last of it is gone.
+        tokio::select! {
+            biased;
+            error = &mut exec => panic!("{error}"),
+            () = std::future::ready(()) => {}
+        }
+        until("the helper was reaped", || (Process::children().len() == 1).then_some(())).await;
+        assert_eq!(exec.await, text);
+    });
+}

@@ -84,8 +84,9 @@ impl<'a> Bench<'a> {
     pub(crate) async fn waiting(&self, mut process: Value) -> (Started, Process) {
         process["args"] = json!(["sleep", "1000"]);
         let started = self.start(&process, Stdio::default()).await.unwrap();
+        let pid = started.pid;
         let process = until("it is its program", || {
-            Process::read(started.pid).filter(|process| process.name == "sleep")
+            Process::read(pid).filter(|process| process.name == "sleep")
         });
         (started, process.await)
     }

@@ -110,7 +110,7 @@ impl Setup {
     }
 
     /// Makes the container, tests, and looks whether anything is left.
-    pub(crate) fn run(self, test: impl AsyncFnOnce(&Bench)) {
+    pub(crate) fn run(self, test: impl AsyncFnOnce(&Bench<'_>)) {
         on_reaper(async |reaper| {
             let init = self.make(reaper).await;
             let bench = self.bench(reaper, init).await;

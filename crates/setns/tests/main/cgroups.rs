@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which cgroup an exec is in when its init is not where runc has put it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Bench, Setup, path_of};
+
+/// Whether there is nothing but cgroup v2 here.
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The directory of the container in the hierarchy that limits processes.
+fn directory(bench: &Bench<'_>) -> PathBuf {
+    path_of(bench.setup, "pids.max").parent().unwrap().to_owned()
+}
+
+fn put(bench: &Bench<'_>, directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
+    fs::write(directory.join("cgroup.procs"), bench.init.pid.to_string()).unwrap();
+}
+
+/// Whether an exec is in `directory`.
+async fn joins(bench: &Bench<'_>, directory: &Path) -> bool {
+    let (_, process) = bench.waiting(bench.process(&[])).await;
+    let inside = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+    let found = inside.lines().any(|pid| pid == process.pid.to_string());
+    bench.signal(&process, 9);
+    bench.assert_nothing_left().await;
+    found
+}
+
+#[test]
+fn the_one_that_was_made_for_the_container() {
+    Setup::new().run(async |bench| {
+        let own = directory(bench);
+        assert!(joins(bench, &own).await);
+        let elsewhere = own.with_extension("moved");
+        put(bench, &elsewhere);
+        assert!(joins(bench, &own).await);
+        put(bench, &own);
+        fs::remove_dir(elsewhere).unwrap();
+    });
+}
+
+/// runc #2356: on v2 processes and limits for children exclude each other.
+#[test]
+fn below_it_when_it_takes_no_processes() {
+    Setup::new().run(async |bench| {
+        let own = directory(bench);
+        let below = own.join("below");
+        put(bench, &below);
+        if unified() {
+            fs::write(own.join("cgroup.subtree_control"), "+pids").unwrap();
+        }
+        assert!(joins(bench, if unified() { &below } else { &own }).await);
+        if unified() {
+            fs::write(own.join("cgroup.subtree_control"), "-pids").unwrap();
+        }
+        put(bench, &own);
+        fs::remove_dir(below).unwrap();
+    });
+}
+
+/// runc #5089. v1 has no such way out there either.
+#[test]
+fn where_the_init_is_when_it_is_gone() {
+    Setup::new().run(async |bench| {
+        let own = directory(bench);
+        let elsewhere = own.with_extension("moved");
+        put(bench, &elsewhere);
+        fs::remove_dir(&own).unwrap();
+        assert_eq!(joins(bench, &elsewhere).await, unified());
+        put(bench, &own);
+        fs::remove_dir(elsewhere).unwrap();
+        // What was opened is gone, though it has the same name.
+        assert!(joins(bench, &own).await);
+    });
+}

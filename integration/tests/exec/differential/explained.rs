@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a native exec differs from that of Debian 12's runc, 1.1.5 built with Go 1.19: in what
+//! later versions of it have changed, and nowhere else. docs/exec.md has this table in words.
+
+/// A difference and its reason.
+struct Explained {
+    /// The cases it may be seen in.
+    cases: &'static [&'static str],
+    /// What one of the lines of the native process has that the runtime's does not.
+    native: &'static [&'static str],
+    /// The other way round.
+    runtime: &'static [&'static str],
+    /// Why, and since which version of runc there is none.
+    #[expect(dead_code, reason = "for the reader")]
+    why: &'static str,
+}
+
+const TABLE: &[Explained] = &[
+    Explained {
+        cases: &["directory"],
+        native: &["exec: \"/tmp\": is a directory"],
+        runtime: &["exec: \"/tmp\": permission denied"],
+        why: "LookPath of Go 1.20",
+    },
+    Explained {
+        cases: &["interpreter missing", "no program", "a long argument"],
+        native: &["status: 255"],
+        runtime: &["status: 1"],
+        why: "runc 1.2: what fails in execve itself exits with 255",
+    },
+    Explained {
+        cases: &["limit above", "limit raised", "soft above hard"],
+        native: &["error setting rlimits for ready process: error setting rlimit type 7: "],
+        runtime: &["error setting rlimits for process: error setting rlimit type 7: "],
+        why: "runc 1.3 sets limits later, and says so",
+    },
+    Explained {
+        cases: &["limits below", "one limit twice"],
+        native: &["Max open files "],
+        runtime: &["Max open files            128  ", "Max open files            90  "],
+        why: "Go 1.19 raises the soft limit of files as it starts, at any time (#4195, runc 1.2)",
+    },
+    Explained {
+        cases: &["effective but not permitted"],
+        native: &["unable to apply caps: can't apply capabilities: operation not permitted"],
+        runtime: &["unable to apply caps: operation not permitted"],
+        why: "the text of runc 1.3",
+    },
+    Explained {
+        cases: &["environment without =", "environment without name", "environment with NUL"],
+        native: &[": invalid environment variable"],
+        runtime: &[": invalid environment variable: \"A\"", ": environment variable "],
+        why: "the texts of runc 1.3",
+    },
+    Explained {
+        cases: &["group beyond 31 bits"],
+        native: &["status: 7"],
+        runtime: &["unable to setup user: uids and gids must be in range 0-2147483647"],
+        why: "runc 1.3 takes ids as they are (#3999)",
+    },
+    Explained {
+        cases: &["unmapped user", "unmapped group", "unmapped groups"],
+        native: &["unable to setup user: "],
+        runtime: &["unable to setup user: "],
+        why: "the texts of runc 1.3 (#3999)",
+    },
+    Explained {
+        cases: &["passwd a directory"],
+        native: &["status: 0"],
+        runtime: &["unable to find user 0: read /etc/passwd: is a directory"],
+        why: "runc 1.3 looks for a home only, and not finding one is no error (#3999)",
+    },
+    Explained {
+        cases: &["home with NUL"],
+        native: &["status: 0"],
+        runtime: &["unable to setup user: setenv: invalid argument"],
+        why: "a home ends where a path of the kernel's does; runc 1.3 exits with 255",
+    },
+    Explained {
+        cases: &["cwd by descriptor"],
+        native: &["chdir to cwd (\"/proc/self/fd/7\") set in config.json failed: no such file"],
+        runtime: &["chdir to cwd (\"/proc/self/fd/7\") set in config.json failed: not a dir"],
+        why: "7 is a descriptor of runc's own; the setns helper has none by then",
+    },
+    Explained {
+        cases: &["config: root", "config: user", "config: terminal"],
+        native: &["Umask 0077", "umask: 0077"],
+        runtime: &["Umask 0022", "umask: 0022"],
+        why: "runc 1.2 sets the container's umask in an exec (#3661)",
+    },
+    Explained {
+        cases: &["scheduler"],
+        native: &[
+            "policy                                       :                    3",
+            "prio",
+            "rt 0 3",
+        ],
+        runtime: &[
+            "policy                                       :                    0",
+            "prio",
+            "rt 0 0",
+        ],
+        why: "runc 1.2 knows process.scheduler",
+    },
+    Explained {
+        cases: &["io priority"],
+        native: &["ioprio: idle"],
+        runtime: &["ioprio: none: prio 0"],
+        why: "runc 1.2 knows process.ioPriority",
+    },
+    Explained {
+        cases: &["affinity"],
+        native: &["Cpus_allowed 2", "Cpus_allowed_list 1"],
+        runtime: &["Cpus_allowed ", "Cpus_allowed_list "],
+        why: "runc 1.3 knows process.execCPUAffinity",
+    },
+    Explained {
+        cases: &["affinity that is wrong"],
+        native: &["exec failed: bad CPUAffinity.Initial: invalid range: 3-1"],
+        runtime: &["status: 7"],
+        why: "the same",
+    },
+];
+
+/// Whether a line that only one of the two processes has is explained.
+pub(super) fn is(case: &str, who: &str, line: &str) -> bool {
+    let parts = |explained: &Explained| match who {
+        "native" => explained.native,
+        _ => explained.runtime,
+    };
+    let of_case = TABLE.iter().filter(|explained| explained.cases.contains(&case));
+    of_case.flat_map(parts).any(|part| line.contains(part))
+}
