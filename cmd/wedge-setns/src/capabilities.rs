@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Capability sets, capabilities(7).
 
-use wedge_setns_wire::{Plan, Stage, flags};
+use wedge_setns_wire::{Plan, Stage};
 
 use crate::call;
 use crate::joiner::Tolerate;
@@ -21,24 +21,20 @@ struct Sets {
 
 /// The bounding set, and that another identity keeps the permitted one.
 pub(crate) fn narrow(plan: &Plan<'_>) {
-    if plan.has(flags::CAPABILITIES) {
-        step(plan, Stage::Bounding, || drop_bounding(plan));
-    }
+    step(plan, Stage::Bounding, || drop_bounding(plan));
     step(plan, Stage::KeepCaps, || call::prctl(prctl::SET_KEEPCAPS, 1, 0));
 }
 
 /// The rest of the sets; with `keep_admin`, CAP_SYS_ADMIN stays permitted but takes no effect.
 pub(crate) fn set(plan: &Plan<'_>, keep_admin: bool) {
     step(plan, Stage::KeepCaps, || call::prctl(prctl::SET_KEEPCAPS, 0, 0));
-    if plan.has(flags::CAPABILITIES) {
-        step(plan, Stage::Capabilities, || {
-            let mut sets = wanted(plan);
-            if keep_admin {
-                sets.permitted |= CAP_SYS_ADMIN & get()?.permitted;
-            }
-            put(sets)
-        });
-    }
+    step(plan, Stage::Capabilities, || {
+        let mut sets = wanted(plan);
+        if keep_admin {
+            sets.permitted |= CAP_SYS_ADMIN & get()?.permitted;
+        }
+        put(sets)
+    });
 }
 
 /// Before the filter that needs it.
@@ -55,9 +51,6 @@ pub(crate) fn drop_admin(plan: &Plan<'_>) {
 
 /// The ambient set needs the others. What cannot be raised is left out, as runc does.
 pub(crate) fn ambient(plan: &Plan<'_>) {
-    if !plan.has(flags::CAPABILITIES) {
-        return;
-    }
     let header = plan.header();
     step(plan, Stage::LastCapabilities, || {
         let clear = prctl::CAP_AMBIENT_CLEAR_ALL;

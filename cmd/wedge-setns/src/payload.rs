@@ -32,9 +32,6 @@ pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
         home::find(plan, &mut work);
     }
     let confinement = Confinement::of(plan);
-    if confinement == Confinement::AsRoot {
-        confine(plan, Stage::EarlySeccomp);
-    }
     capabilities::narrow(plan);
     identity::change(plan);
     // Another identity sets it to what fs.suid_dumpable says.
@@ -48,14 +45,14 @@ pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
     match confinement {
         Confinement::WithAdmin => {
             step(plan, Stage::Seccomp, capabilities::raise_admin);
-            confine(plan, Stage::Seccomp);
+            confine(plan);
             capabilities::drop_admin(plan);
         }
         Confinement::Last => {
             capabilities::ambient(plan);
-            confine(plan, Stage::Seccomp);
+            confine(plan);
         }
-        Confinement::None | Confinement::AsRoot => capabilities::ambient(plan),
+        Confinement::None => capabilities::ambient(plan),
     }
     program::execute(plan, &work, program)
 }
@@ -69,25 +66,24 @@ enum Confinement {
     Last,
     /// When all else is done, with CAP_SYS_ADMIN kept until then.
     WithAdmin,
-    /// Before the identity changes: the capabilities are whatever that leaves.
-    AsRoot,
 }
 
 impl Confinement {
     fn of(plan: &Plan<'_>) -> Confinement {
         let filter = !plan.slice(plan.header().seccomp).is_empty();
-        match (filter, plan.has(flags::NO_NEW_PRIVS), plan.has(flags::CAPABILITIES)) {
-            (false, _, _) => Confinement::None,
-            (true, true, _) => Confinement::Last,
-            (true, false, true) => Confinement::WithAdmin,
-            (true, false, false) => Confinement::AsRoot,
+        match (filter, plan.has(flags::NO_NEW_PRIVS)) {
+            (false, _) => Confinement::None,
+            (true, true) => Confinement::Last,
+            (true, false) => Confinement::WithAdmin,
         }
     }
 }
 
-fn confine(plan: &Plan<'_>, stage: Stage) {
+fn confine(plan: &Plan<'_>) {
     let header = plan.header();
-    step(plan, stage, || call::load_filter(plan.slice(header.seccomp), header.seccomp_flags));
+    step(plan, Stage::Seccomp, || {
+        call::load_filter(plan.slice(header.seccomp), header.seccomp_flags)
+    });
 }
 
 fn keyring(plan: &Plan<'_>) {

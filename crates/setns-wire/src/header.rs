@@ -108,7 +108,7 @@ header! {
     /// Only in a helper built for tests: the stage at which it kills itself or, with
     /// [`crate::STOP`], stops. 0: none.
     failpoint: u32,
-    /// Capability sets as masks, with `CAPABILITIES`.
+    /// Capability sets as masks.
     bounding: u64,
     /// See above.
     effective: u64,
@@ -148,28 +148,26 @@ header! {
 pub mod flags {
     /// Set `no_new_privs`.
     pub const NO_NEW_PRIVS: u32 = 1;
-    /// Set the capability sets. Without it the process keeps what it has.
-    pub const CAPABILITIES: u32 = 1 << 1;
     /// Set the umask.
-    pub const UMASK: u32 = 1 << 2;
+    pub const UMASK: u32 = 1 << 1;
     /// Set the OOM score.
-    pub const OOM_SCORE: u32 = 1 << 3;
+    pub const OOM_SCORE: u32 = 1 << 2;
     /// Set the personality.
-    pub const PERSONALITY: u32 = 1 << 4;
+    pub const PERSONALITY: u32 = 1 << 3;
     /// Set the I/O priority.
-    pub const IO_PRIORITY: u32 = 1 << 5;
+    pub const IO_PRIORITY: u32 = 1 << 4;
     /// Open a terminal of the container.
-    pub const TERMINAL: u32 = 1 << 6;
+    pub const TERMINAL: u32 = 1 << 5;
     /// Set the supplementary groups, also to none.
-    pub const SET_GROUPS: u32 = 1 << 7;
+    pub const SET_GROUPS: u32 = 1 << 6;
     /// Append `HOME` from the container's `/etc/passwd`.
-    pub const FIND_HOME: u32 = 1 << 8;
+    pub const FIND_HOME: u32 = 1 << 7;
     /// The program was named without a slash: errors of single candidates do not count.
-    pub const SEARCH: u32 = 1 << 9;
+    pub const SEARCH: u32 = 1 << 8;
     /// A failure to set the last CPU mask is no error: the mask is a reset.
-    pub const CPUS_BEST_EFFORT: u32 = 1 << 10;
+    pub const CPUS_BEST_EFFORT: u32 = 1 << 9;
     /// One of the cgroups is enough, the first that can be joined (v2); else all that exist (v1).
-    pub const ANY_CGROUP: u32 = 1 << 11;
+    pub const ANY_CGROUP: u32 = 1 << 10;
     /// Every flag there is.
-    pub const ALL: u32 = (1 << 12) - 1;
+    pub const ALL: u32 = (1 << 11) - 1;
 }

@@ -65,8 +65,6 @@ stages! {
     AppArmorOpen,
     /// chdir(2).
     WorkingDirectory,
-    /// The filter of a process without `no_new_privs` that keeps its capabilities.
-    EarlySeccomp,
     /// The bounding set.
     Bounding,
     /// PR_SET_KEEPCAPS.
@@ -81,8 +79,6 @@ stages! {
     Uid,
     /// The working directory is outside of the container.
     CwdOutside,
-    /// The working directory is not absolute; the text is what it is.
-    CwdNotAbsolute,
     /// capset(2).
     Capabilities,
     /// Writing the attribute of AppArmor.

@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use wedge_reaper::{Exit, ExitStatus, ExitWatch, Expectation, Reaper};
-use wedge_setns_wire::{GO, Kind, PACKET, Report};
+use wedge_setns_wire::{GO, Kind, PACKET, Report, Stage};
 use wedge_sys::PidFd;
 
 use crate::container::Container;
@@ -72,10 +72,28 @@ impl Container {
         }
         let namespaces = self.namespaces_now(host)?;
         let plan = Plan::new(host, self, &process, namespaces)?;
+        match self.attempt((host, reaper), &plan, &process, stdio).await {
+            Err(Stopped::HelperBusy) => {
+                let failed =
+                    |err| Unsupported::new(format!("no memfd for the setns helper: {err}"));
+                host.renew_helper().map_err(failed)?;
+                Ok(self.attempt((host, reaper), &plan, &process, stdio).await?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        (host, reaper): (&Host, &Reaper),
+        plan: &Plan<'_>,
+        process: &Process,
+        stdio: Stdio<'_>,
+    ) -> Result<Started, Stopped> {
         let payload = reaper.expect();
-        let mut talk = self.launch(host, reaper, &plan, stdio)?;
-        let context = Context { container: self, process: &process, joiner: talk.joiner.pid };
-        match tokio::time::timeout(LIMIT, talk.hold(&plan, payload, context)).await {
+        let mut talk = self.launch(host, reaper, plan, stdio)?;
+        let context = Context { container: self, process, joiner: talk.joiner.pid };
+        match tokio::time::timeout(LIMIT, talk.hold(plan, payload, context)).await {
             Ok(result) => result,
             Err(_) => {
                 let text = format!("the setns helper did not end within {LIMIT:?} and was killed");
@@ -115,7 +133,7 @@ impl Container {
                 plan.as_fd(),
                 self.init.as_fd(),
             ];
-            wedge_sys::spawn_helper(host.helper.as_fd(), &fds, cgroup.map(AsFd::as_fd))
+            wedge_sys::spawn_helper(host.helper().as_fd(), &fds, cgroup.map(AsFd::as_fd))
         };
         let directory = self.cgroups.directory().filter(|_| plan.may_start_in_cgroup());
         let born = match directory {
@@ -181,6 +199,46 @@ impl Drop for Part {
     }
 }
 
+/// The pids limit, clone(2).
+fn no_room(report: &Report<'_>) -> bool {
+    report.stage == Stage::Clone as u32 && report.errno == libc::EAGAIN
+}
+
+/// Why an attempt gave no process.
+#[derive(Debug)]
+enum Stopped {
+    /// Somebody has the helper open for writing, and so nobody can execute it.
+    HelperBusy,
+    Failure(Failure),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Stopped {
+        Stopped::Failure(failure)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Stopped {
+        Stopped::Failure(error.into())
+    }
+}
+
+impl From<Unsupported> for Stopped {
+    fn from(reason: Unsupported) -> Stopped {
+        Stopped::Failure(reason.into())
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Failure {
+        match stopped {
+            Stopped::HelperBusy => Unsupported::new("the setns helper is busy").into(),
+            Stopped::Failure(failure) => failure,
+        }
+    }
+}
+
 /// A conversation with the helper.
 #[derive(Debug)]
 struct Talk {
@@ -196,7 +254,7 @@ impl Talk {
         plan: &Plan<'_>,
         payload: Expectation,
         context: Context<'_>,
-    ) -> Result<Started, Failure> {
+    ) -> Result<Started, Stopped> {
         let mut payload = Some(payload);
         let mut console = None;
         let mut ready = false;
@@ -205,7 +263,7 @@ impl Talk {
             let (length, passed) = self.receive(&mut packet).await?;
             let packet = packet.get(..length).unwrap_or_default();
             if packet.is_empty() {
-                return self.ended(ready, console).await;
+                return Ok(self.ended(ready, console).await?);
             }
             let report = Report::decode(packet).ok_or_else(|| not_started(packet))?;
             match report.kind {
@@ -215,6 +273,11 @@ impl Talk {
                 }
                 Kind::Terminal => console = passed,
                 Kind::Ready => ready = true,
+                // Joining a cgroup needs no room in it, so that runc may still manage.
+                Kind::Failed if no_room(&report) => {
+                    let why = "the container has no room for the helper's two processes";
+                    return Err(Unsupported::new(why).into());
+                }
                 Kind::Failed => return Err(explain(&report, context).into()),
                 Kind::Unsupported => {
                     let why = explain(&report, context);
@@ -256,7 +319,7 @@ impl Talk {
     }
 
     /// Nobody holds the other end any more.
-    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Failure> {
+    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Error> {
         match self.payload.take() {
             Some(mut payload) if ready => Ok(Started {
                 pid: payload.pid,
@@ -267,11 +330,11 @@ impl Talk {
             }),
             Some(mut payload) => {
                 let exit = payload.exit.wait().await;
-                Err(Error::Start(format!("procReady not received: {}", death(&exit))).into())
+                Err(Error::Start(format!("procReady not received: {}", death(&exit))))
             }
             None => {
                 let exit = self.joiner.exit.wait().await;
-                Err(Error::Start(format!("error executing setns process: {}", death(&exit))).into())
+                Err(broken(&death(&exit)))
             }
         }
     }
@@ -291,7 +354,10 @@ fn broken(why: &str) -> Error {
 }
 
 /// The helper itself could not be executed: the packet is an errno.
-fn not_started(packet: &[u8]) -> Failure {
+fn not_started(packet: &[u8]) -> Stopped {
     let errno = packet.try_into().map_or(0, i32::from_ne_bytes);
+    if errno == libc::ETXTBSY {
+        return Stopped::HelperBusy;
+    }
     Unsupported::new(format!("the setns helper cannot run: {}", crate::text::errno(errno))).into()
 }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -23,7 +24,7 @@ const OLDEST: (u32, u32) = (5, 9);
 #[derive(Debug)]
 pub struct Host {
     /// Sealed: nobody can change it, whoever gets to `/proc/PID/exe` (CVE-2019-5736).
-    pub(crate) helper: OwnedFd,
+    helper: Mutex<Arc<OwnedFd>>,
     /// A program that compiles seccomp profiles when its first argument is [`SECCOMP_COMMAND`].
     ///
     /// [`SECCOMP_COMMAND`]: crate::SECCOMP_COMMAND
@@ -61,7 +62,7 @@ impl Host {
         let namespaces = Namespaces::of("self").map_err(|err| failed("own namespaces", &err))?;
         let last_cap = fs::read_to_string("/proc/sys/kernel/cap_last_cap");
         Ok(Host {
-            helper,
+            helper: Mutex::new(Arc::new(helper)),
             compiler: compiler.into(),
             null: null.map_err(|err| failed("/dev/null", &err))?.into(),
             namespaces,
@@ -72,6 +73,21 @@ impl Host {
             #[cfg(debug_assertions)]
             failpoint: std::sync::atomic::AtomicU32::new(0),
         })
+    }
+
+    pub(crate) fn helper(&self) -> Arc<OwnedFd> {
+        self.current().clone()
+    }
+
+    /// Puts the helper into memory once more: a container that got hold of the last one keeps it
+    /// open for writing. That changes nothing in it, but nobody can execute it meanwhile.
+    pub(crate) fn renew_helper(&self) -> io::Result<()> {
+        *self.current() = Arc::new(helper()?);
+        Ok(())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Arc<OwnedFd>> {
+        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For tests: helpers that are started from now on kill themselves at a stage

@@ -160,7 +160,6 @@ impl<'a> Plan<'a> {
         let (process, container) = (self.process, self.container);
         [
             (process.no_new_privileges, flags::NO_NEW_PRIVS),
-            (true, flags::CAPABILITIES),
             (container.umask.is_some(), flags::UMASK),
             (container.oom_score_adj.is_some(), flags::OOM_SCORE),
             (container.personality.is_some(), flags::PERSONALITY),

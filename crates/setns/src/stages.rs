@@ -141,7 +141,7 @@ fn attributes(stage: Stage, number: i32, cause: &str, container: &Container) -> 
         Stage::AppArmor => format!(
             "apparmor failed to apply profile: write /proc/thread-self/attr/apparmor/exec: {cause}"
         ),
-        Stage::EarlySeccomp | Stage::Seccomp => {
+        Stage::Seccomp => {
             format!("unable to init seccomp: error loading seccomp filter into kernel: {cause}")
         }
         _ => return None,

@@ -88,20 +88,21 @@ fn no_exec_starts_beside_what_an_init_has_left() -> Result<()> {
 /// The helper is two processes for a moment. runc 1.1 joins the cgroup when it has forked, so that
 /// one is enough for it on cgroup v1; for later versions on v2 it takes three.
 #[test]
-fn an_exec_takes_room_for_two_processes() -> Result<()> {
+fn without_room_for_two_processes_an_exec_is_the_runtimes() -> Result<()> {
     if skipped()? {
         return Ok(());
     }
     let lab = Lab::new()?;
-    let text = "OCI runtime exec failed: exec failed: unable to start container process: error \
-                executing setns process: failed to start a process in the container: resource \
-                temporarily unavailable";
+    let text = "OCI runtime exec failed: exec = \"native\" is configured, but the container has no \
+                room for the helper's two processes: failed precondition";
     let (stdout, stderr) = (String::new(), String::new());
     let ran = Outcome::Ended { status: 0, stdout, stderr };
-    for (limit, outcome) in [(2, Outcome::Refused(text.to_owned())), (3, ran)] {
+    let refused = Outcome::Refused(text.to_owned());
+    for (limit, path, outcome) in [(2, "native", &refused), (3, "native", &ran), (2, "auto", &ran)]
+    {
         let spec = Pair::spec().set("/linux/resources/pids", json!({ "limit": limit }));
-        let side = Side::start(&lab, "native", &spec)?;
-        assert_eq!(side.run(&lab, &Process::new(["true"]))?, outcome, "{limit}");
+        let side = Side::start(&lab, path, &spec)?;
+        assert_eq!(side.run(&lab, &Process::new(["true"]))?, *outcome, "{limit} {path}");
         side.end()?;
     }
     lab.finish()
