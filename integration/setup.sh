@@ -50,6 +50,7 @@ if [ "$wanted" = test ]; then
     has fuse-overlayfs || need fuse-overlayfs
     has criu || need criu
     has iptables-restore || need iptables
+    has ip || need iproute2
     has apparmor_parser || [ -x /sbin/apparmor_parser ] || need apparmor
     has strace || need strace
 fi

@@ -2,6 +2,8 @@
 //! The shim alone on the bench: the test plays containerd.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -198,6 +200,35 @@ impl Lab {
         let stdin = self.options()?.write_to_bytes()?;
         let out = self.invoke(bundle, &[], "start").stdin(stdin).output()?;
         self.attach(&out)
+    }
+
+    /// As [`Lab::start`], for a shim that tells its state ([`Lab::state`]).
+    ///
+    /// # Errors
+    /// Those of [`Lab::start`].
+    pub fn start_telling(&self, bundle: &Bundle) -> Result<ShimProcess> {
+        let socket = self.debug_socket(bundle);
+        let start = self.invoke(bundle, &["-debug-socket", &socket.to_string_lossy()], "start");
+        self.attach(&start.stdin(self.options()?.write_to_bytes()?).output()?)
+    }
+
+    /// What the shim that [`Lab::start_telling`] started for `bundle` says of itself and of its
+    /// containers, as on SIGUSR1.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn state(&self, bundle: &Bundle) -> Result<String> {
+        let mut stream = UnixStream::connect(self.debug_socket(bundle))?;
+        stream.write_all(b"GET /debug/pprof/goroutine HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, state) = answer.split_once("\r\n\r\n").with_context(|| answer.clone())?;
+        Ok(state.to_owned())
+    }
+
+    /// Where a shim that was told so serves its state ([`Lab::state`]).
+    pub fn debug_socket(&self, bundle: &Bundle) -> PathBuf {
+        self.dir().join(format!("debug-{}", bundle.id()))
     }
 
     /// Connects to the shim whose address a `start` printed.

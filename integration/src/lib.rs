@@ -47,6 +47,7 @@ pub mod rpc;
 mod scratch;
 mod shim;
 mod spec;
+pub mod trace;
 pub mod wait;
 
 pub use containerd_shim_protos as protos;
@@ -67,7 +68,7 @@ pub use footprint::Footprint;
 pub use lab::Lab;
 pub use output::Output;
 pub use parallel::{in_parallel, rounds};
-pub use rig::Rig;
+pub use rig::{Ran, Rig};
 pub use rpc::RpcError;
 pub use scratch::Scratch;
 pub use shim::{Exited, ShimProcess, TASK_V2, TASK_V3};

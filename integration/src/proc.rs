@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads /proc (proc(5)): what a process uses and whom it belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ pub struct Fds(pub BTreeMap<u32, String>);
 pub struct Holdings {
     /// Open descriptors by kind.
     pub fds: BTreeMap<FdKind, usize>,
+    /// What its epoll instances watch.
+    pub watched: usize,
     /// Threads.
     pub threads: usize,
     /// Children that live.
@@ -224,12 +226,37 @@ impl Proc {
     /// # Errors
     /// It is gone.
     pub fn holdings(self) -> Result<Holdings> {
-        let mut fds = BTreeMap::new();
-        for target in self.fds()?.0.values() {
-            *fds.entry(kind_of(target)).or_default() += 1;
+        let (mut fds, mut watched) = (BTreeMap::new(), 0);
+        for (number, target) in self.fds()?.0 {
+            let kind = kind_of(&target);
+            *fds.entry(kind).or_default() += 1;
+            if kind == FdKind::Eventpoll {
+                let info = self.read(&format!("fdinfo/{number}"))?;
+                watched += info.lines().filter(|line| line.starts_with("tfd:")).count();
+            }
         }
         let (children, zombies) = (self.children().len(), self.zombies().len());
-        Ok(Holdings { fds, threads: self.threads()?, children: children - zombies, zombies })
+        let children = children.saturating_sub(zombies);
+        Ok(Holdings { fds, watched, threads: self.threads()?, children, zombies })
+    }
+
+    /// The namespaces it is in, e.g. `net:[4026531840]`.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn namespaces(self) -> Result<BTreeSet<String>> {
+        let entries = fs::read_dir(self.path("ns")).context("reading its namespaces")?;
+        let name =
+            |entry: fs::DirEntry| Some(fs::read_link(entry.path()).ok()?.to_str()?.to_owned());
+        Ok(entries.flatten().filter_map(name).collect())
+    }
+
+    /// Its mounts, a line each.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn mounts(self) -> Result<String> {
+        self.read("mountinfo")
     }
 
     /// Its open descriptors.
@@ -290,6 +317,17 @@ fn kind_of(target: &str) -> FdKind {
     ];
     let kind = KINDS.iter().find(|(prefix, _)| target.starts_with(prefix));
     kind.map_or(FdKind::File, |(_, kind)| *kind)
+}
+
+/// Whether the kernel is `version` (major and minor number) or a later one.
+///
+/// # Errors
+/// It does not say.
+pub fn kernel_is_since(version: (u32, u32)) -> Result<bool> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map(str::parse::<u32>);
+    let mut number = || anyhow::Ok(numbers.next().with_context(|| release.clone())??);
+    Ok((number()?, number()?) >= version)
 }
 
 /// One line per process, children below their parents, with state and command line.

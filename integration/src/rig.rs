@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::footprint::Footprint;
 use crate::rpc::{Code, RpcError, assert_refused};
-use crate::{Bundle, FakeRuntime, Lab, Process, ShimProcess, Spec, Stdio, payload, wait};
+use crate::{Bundle, Capture, FakeRuntime, Lab, Process, ShimProcess, Spec, Stdio, payload, wait};
 
 /// One bundle and its shim. No container exists until [`Rig::create`]. End with [`Rig::end`].
 #[derive(Debug)]
@@ -20,6 +20,19 @@ pub struct Rig {
     pub lab: Lab,
 }
 
+/// What an exec was and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Its pid.
+    pub pid: u32,
+    /// Exit code, or 128 + signal.
+    pub status: u32,
+    /// All of its standard output.
+    pub stdout: String,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
 impl Rig {
     /// Starts a shim for a container of `spec` on a bench.
     ///
@@ -28,6 +41,15 @@ impl Rig {
     pub fn on(lab: Lab, spec: &Spec) -> Result<Rig> {
         let bundle = lab.bundle("c", spec)?;
         Ok(Rig { shim: lab.start(&bundle)?, bundle, lab })
+    }
+
+    /// As [`Rig::on`], with a shim that tells its state ([`Lab::state`]).
+    ///
+    /// # Errors
+    /// Those of [`Rig::on`].
+    pub fn telling(lab: Lab, spec: &Spec) -> Result<Rig> {
+        let bundle = lab.bundle("c", spec)?;
+        Ok(Rig { shim: lab.start_telling(&bundle)?, bundle, lab })
     }
 
     /// With the fake runtime, and an init that sleeps until it is killed.
@@ -96,6 +118,28 @@ impl Rig {
     ) -> Result<u32, RpcError> {
         self.add(exec_id, args)?;
         self.shim.start(self.id(), exec_id)
+    }
+
+    /// Runs an exec of `process` to its end and deletes it. The inner error is Start's.
+    ///
+    /// # Errors
+    /// Another call fails.
+    pub fn run_exec(&self, exec_id: &str, process: &Process) -> Result<Result<Ran, RpcError>> {
+        let fifos = self.lab.fifos(&format!("{}-{exec_id}", self.id()))?;
+        self.shim.exec(self.id(), exec_id, process, fifos.stdio())?;
+        let ran = match self.shim.start(self.id(), exec_id) {
+            Ok(pid) => {
+                let status = self.shim.wait(self.id(), exec_id)?.status;
+                let text = |stream: &Capture| {
+                    anyhow::Ok(String::from_utf8_lossy(&stream.finish()?).into_owned())
+                };
+                let (stdout, stderr) = (text(&fifos.stdout)?, text(&fifos.stderr)?);
+                Ok(Ran { pid, status, stdout, stderr })
+            }
+            Err(refused) => Err(refused),
+        };
+        self.shim.delete(self.id(), exec_id)?;
+        Ok(ran)
     }
 
     /// The events of the container once the one that begins with `last` has come.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::proc::Proc;
+
 /// A `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec(Value);
@@ -57,6 +59,35 @@ impl Spec {
     #[must_use]
     pub fn memory_limit(self, bytes: u64) -> Spec {
         self.set("/linux/resources/memory", json!({ "limit": bytes }))
+    }
+
+    /// Adds a mount.
+    #[must_use]
+    pub fn mount(mut self, kind: &str, source: &Path, to: &str, options: &[&str]) -> Spec {
+        if let Some(Value::Array(all)) = self.0.get_mut("mounts") {
+            let source = source.to_string_lossy();
+            all.push(
+                json!({ "type": kind, "source": source, "destination": to, "options": options }),
+            );
+        }
+        self
+    }
+
+    /// Gives it all capabilities there are, all devices and a writable /sys, as `ctr run --privileged` does.
+    #[must_use]
+    pub fn privileged(self) -> Spec {
+        let all = own_capabilities();
+        let sets = json!({ "bounding": all, "effective": all, "permitted": all });
+        let mut spec = self
+            .set("/process/capabilities", sets)
+            .set("/process/noNewPrivileges", false)
+            .set("/linux/resources/devices", json!([{ "allow": true, "access": "rwm" }]));
+        for mount in spec.0.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+            if mount.get("destination") == Some(&json!("/sys")) {
+                *mount = sysfs("rw");
+            }
+        }
+        spec
     }
 
     /// Gives the init process a terminal.
@@ -146,9 +177,34 @@ fn namespace(kind: &str) -> Value {
 }
 
 fn capabilities() -> Vec<String> {
-    const ALL: &str = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP \
+    const USUAL: &str = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP \
         SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE";
-    ALL.split_whitespace().map(|name| format!("CAP_{name}")).collect()
+    USUAL.split_whitespace().map(capability).collect()
+}
+
+/// By number, include/uapi/linux/capability.h.
+const ALL: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
+    LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE \
+    SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME \
+    SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG \
+    WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+
+/// Those that this process may give.
+fn own_capabilities() -> Vec<String> {
+    let status = Proc(std::process::id()).status("CapBnd").unwrap_or_default();
+    let own = u64::from_str_radix(&status, 16).unwrap_or_default();
+    let has = |number: usize| own >> number & 1 == 1;
+    let all = ALL.split_whitespace().enumerate();
+    all.filter(|(number, _)| has(*number)).map(|(_, name)| capability(name)).collect()
+}
+
+fn capability(name: &str) -> String {
+    format!("CAP_{name}")
+}
+
+fn sysfs(access: &str) -> Value {
+    json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
+            "options": ["nosuid", "noexec", "nodev", access] })
 }
 
 fn mounts() -> Value {
@@ -161,8 +217,7 @@ fn mounts() -> Value {
           "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
         { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
           "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] },
-        { "destination": "/sys", "type": "sysfs", "source": "sysfs",
-          "options": ["nosuid", "noexec", "nodev", "ro"] },
+        (sysfs("ro")),
         { "destination": "/run", "type": "tmpfs", "source": "tmpfs",
           "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
     ])

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use protobuf::Message;
 use wedge_integration::proc::{FdKind, Holdings};
 use wedge_integration::{
     Bundle, Fifos, Lab, Process, ShimProcess, ShimUnderTest, Spec, Stdio, in_parallel, payload,
-    wait,
+    rounds, wait,
 };
 
 /// Calls at a time.
@@ -32,10 +32,11 @@ struct Pod<'l> {
     processes: AtomicUsize,
 }
 
-/// What the shim holds, and each file in its bundles and temporary directory with its size.
+/// What the shim holds and says of itself, and each file in its bundles and temporary directory with its size.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     shim: Holdings,
+    state: String,
     files: BTreeMap<PathBuf, u64>,
 }
 
@@ -44,7 +45,9 @@ impl<'l> Pod<'l> {
         let bundle = lab.bundle("pod", &Spec::new([payload::PATH, "pause"]))?;
         let temporary = lab.dir().join("tasks/tmp");
         fs::create_dir(&temporary)?;
-        let start = lab.invoke(&bundle, &[], "start").env("XDG_RUNTIME_DIR", temporary);
+        let socket = lab.debug_socket(&bundle);
+        let start = lab.invoke(&bundle, &["-debug-socket", &socket.to_string_lossy()], "start");
+        let start = start.env("XDG_RUNTIME_DIR", temporary);
         let shim = lab.attach(&start.stdin(lab.options()?.write_to_bytes()?).output()?)?;
         shim.create(&bundle, &Stdio::null())?;
         shim.start(bundle.id(), "")?;
@@ -54,7 +57,12 @@ impl<'l> Pod<'l> {
     fn held(&self) -> Result<Held> {
         let mut files = BTreeMap::new();
         list(&self.lab.dir().join("tasks"), &mut files)?;
-        Ok(Held { shim: self.shim.proc().holdings()?, files })
+        // Without the number of execs there were.
+        let state = self.lab.state(&self.bundle)?;
+        let (reaper, containers) = state.split_once("; exec ").context(state.clone())?;
+        let containers = containers.split_once('\n').context(state.clone())?.1;
+        let state = format!("{reaper}\n{containers}");
+        Ok(Held { shim: self.shim.proc().holdings()?, state, files })
     }
 
     /// Does `work` a few times, which may leave what is made once, then `total` times more, which
@@ -105,6 +113,16 @@ impl<'l> Pod<'l> {
         let refused = start.map_or_else(|error| error.to_string(), |pid| format!("pid {pid}"));
         ensure!(refused.contains("OCI runtime exec failed"), "{refused}");
         Ok(self.shim.delete(id, &exec).map(drop)?)
+    }
+
+    /// The life of another container of the shim, which the OOM killer ends.
+    fn starve(&self, bundle: &Bundle) -> Result<()> {
+        let id = bundle.id();
+        self.shim.create(bundle, &Stdio::null())?;
+        self.shim.start(id, "")?;
+        assert_eq!(self.shim.wait(id, "")?.status, 137);
+        self.shim.delete(id, "")?;
+        Ok(())
     }
 
     /// The life of another container of the shim.
@@ -206,4 +224,28 @@ fn a_container_restarted_fifty_times_beside_another_leaks_nothing() -> Result<()
         lab.finish()?;
     }
     Ok(())
+}
+
+/// containerd #3949, #5670: no eventfd, inotify instance or watch stays, whether or not the OOM
+/// killer came. 1,000 execs and 300 restarts with `WEDGE_LONG=1`.
+#[test]
+fn execs_and_starving_restarts_in_a_pod_leak_nothing() -> Result<()> {
+    if ShimUnderTest::skips_go("containerd 1.6 keeps eventfds open")? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let pod = Pod::new(&lab)?;
+    let of_pod = |args: &[&str]| Spec::new(args).pod(pod.bundle.id());
+    let hog = of_pod(&[payload::PATH, "alloc", "200"]).memory_limit(16 << 20);
+    let hog = Mutex::new(lab.bundle("hog", &hog)?);
+    let again = Mutex::new(lab.bundle("again", &of_pod(&[payload::PATH, "print", "1000"]))?);
+    let number = AtomicUsize::new(0);
+    // Of thirteen, ten are execs, two restarts, and one a restart that ends by an OOM.
+    pod.leaks_nothing(rounds(260), || match number.fetch_add(1, Ordering::Relaxed) % 13 {
+        0 | 6 => pod.life(&again.lock().unwrap(), false),
+        3 => pod.starve(&hog.lock().unwrap()),
+        _ => pod.exec(false),
+    })?;
+    pod.end()?;
+    lab.finish()
 }

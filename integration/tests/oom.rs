@@ -3,18 +3,21 @@
 //! for it costs one eventfd per container, whatever runs in it.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use wedge_integration::proc::{FdKind, Proc, wait_gone};
 use wedge_integration::{
-    Env, Lab, Process, ShimProcess, ShimUnderTest, Spec, Stdio, in_parallel, payload, wait,
+    Bundle, Env, Lab, Process, Rig, ShimProcess, ShimUnderTest, Spec, Stdio, in_parallel, payload,
+    rounds, wait,
 };
 
-/// One OOM might be reported in time by luck.
+/// One OOM might be reported in time by luck: this many [`rounds`].
 const TIMES: usize = 20;
 const LIMIT: u64 = 16 << 20;
 /// Why a container that runs out of memory at once is nothing to compare with.
@@ -30,7 +33,7 @@ fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
     }
     let env = Env::new()?;
     let events = env.events()?;
-    for _ in 0..TIMES {
+    for _ in 0..rounds(TIMES) {
         let launch = env.container("hog")?.memory_limit(LIMIT);
         let id = launch.id().to_owned();
         launch.run(HOG)?.assert_code(137);
@@ -40,8 +43,9 @@ fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
     env.finish()
 }
 
+/// Four at a time, 100 times with `WEDGE_LONG=1`; the shim lives through it, and outside.
 #[test]
-fn an_oom_kill_is_reported_for_its_container_only() -> Result<()> {
+fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
     if ShimUnderTest::skips_go(GO_WATCHES_LATE)? {
         return Ok(());
     }
@@ -50,9 +54,12 @@ fn an_oom_kill_is_reported_for_its_container_only() -> Result<()> {
     let shim = lab.start(&bystander)?;
     shim.create(&bystander, &Stdio::null())?;
     shim.start(bystander.id(), "")?;
-    in_parallel(4, TIMES, |_| {
+    let each = if std::env::var_os("WEDGE_LONG").is_some() { 4 } else { 1 };
+    in_parallel(4, rounds(TIMES) * each, |_| {
         let bundle = lab.bundle("hog", &Spec::new(HOG).memory_limit(LIMIT))?;
-        shim.create(&bundle, &Stdio::null())?;
+        let init = Proc(shim.create(&bundle, &Stdio::null())?);
+        assert!(init.cgroups()?.contains(bundle.id()));
+        assert!(!shim.proc().cgroups()?.contains(bundle.id()));
         shim.start(bundle.id(), "")?;
         assert_eq!(shim.wait(bundle.id(), "")?.status, 137);
         shim.delete(bundle.id(), "")?;
@@ -65,6 +72,90 @@ fn an_oom_kill_is_reported_for_its_container_only() -> Result<()> {
     assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);
     shim.shutdown()?;
     lab.finish()
+}
+
+/// A container that waits for memory instead of being killed: the OOM killer is off in cgroup v1,
+/// and v2 has a limit that only slows down.
+fn waits_for_memory() -> Spec {
+    let memory = match unified() {
+        false => json!({ "memory": { "limit": LIMIT, "disableOOMKiller": true } }),
+        true => json!({ "unified": { "memory.high": LIMIT.to_string() } }),
+    };
+    Spec::new(HOG).set("/linux/resources", memory)
+}
+
+/// The value of `name`, which may be empty, in a file of the memory cgroup of `init`.
+fn counter(init: Proc, file: &str, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(memory_cgroup(init)?.join(file))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(value.context("no such counter")?.trim().parse()?)
+}
+
+fn memory_cgroup(init: Proc) -> Result<PathBuf> {
+    let cgroups = init.cgroups()?;
+    let (root, marker) = match unified() {
+        false => ("/sys/fs/cgroup/memory", ":memory:"),
+        true => ("/sys/fs/cgroup", "0::"),
+    };
+    let path = cgroups.lines().find_map(|line| Some(line.split_once(marker)?.1));
+    Ok(Path::new(root).join(path.context("no memory cgroup")?.trim_start_matches('/')))
+}
+
+#[test]
+fn waiting_for_memory_is_no_event() -> Result<()> {
+    let (lab, spec) = (Lab::new()?, waits_for_memory());
+    let shim = lab.start(&lab.bundle("shim", &spec)?)?;
+    let (file, name) = match unified() {
+        false => ("memory.oom_control", "under_oom"),
+        true => ("memory.events", "high"),
+    };
+    in_parallel(4, rounds(TIMES), |_| {
+        let bundle = lab.bundle("c", &spec)?;
+        let init = Proc(shim.create(&bundle, &Stdio::null())?);
+        shim.start(bundle.id(), "")?;
+        wait::until("it waits for memory", || {
+            let waits = counter(init, file, name)?;
+            ensure!(waits > 0, "{waits}");
+            Ok(())
+        })?;
+        end(&shim, bundle.id())?;
+        let story = lab.events().log().story_until(bundle.id(), "delete")?;
+        assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);
+        Ok(())
+    })?;
+    shim.shutdown()?;
+    lab.finish()
+}
+
+#[test]
+fn a_limit_reached_by_the_page_cache_is_no_event() -> Result<()> {
+    let lab = Lab::new()?;
+    // On a disk: the pages of a tmpfs, where the rest of the test is, cannot be given up.
+    let disk = std::env::var_os("WEDGE_TEST_DISK").unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+    let disk = Path::new(&disk).join(lab.namespace());
+    fs::create_dir(&disk)?;
+    // A hole, which is read into the page cache as anything else.
+    File::create(disk.join("file"))?.set_len(3 * LIMIT)?;
+    let script = format!("for i in $(seq {}); do cat /disk/file; done >/dev/null", rounds(TIMES));
+    let spec = Spec::new(["sh", "-c", &format!("{script}; exec {} pause", payload::PATH)])
+        .mount("bind", &disk, "/disk", &["rbind", "rw"])
+        .memory_limit(LIMIT);
+    let rig = Rig::on(lab, &spec)?;
+    let init = Proc(rig.run()?);
+    wait::until_for(Duration::from_secs(60), "all was read", || {
+        let args = init.args()?;
+        ensure!(args == [payload::PATH, "pause"], "{args:?}");
+        Ok(())
+    })?;
+    let hits = match unified() {
+        false => counter(init, "memory.failcnt", "")?,
+        true => counter(init, "memory.events", "max")?,
+    };
+    assert!(hits > 0, "the limit was never reached");
+    rig.shim.kill(rig.id(), "", 9, false)?;
+    assert_eq!(rig.story_until("exit")?, ["create", "start", "exit 137"]);
+    fs::remove_dir_all(disk)?;
+    rig.retire()
 }
 
 /// runc, whose `start` does not return before the file `go` exists.
@@ -110,7 +201,7 @@ fn an_exec_that_runs_out_of_memory_is_reported_while_init_lives() -> Result<()> 
     let shim = lab.start(&bundle)?;
     let init = Proc(shim.create(&bundle, &Stdio::null())?);
     shim.start(bundle.id(), "")?;
-    for number in 1..=TIMES {
+    for number in 1..=rounds(TIMES) {
         let exec = format!("e{number}");
         shim.exec(bundle.id(), &exec, &Process::new(HOG), &Stdio::null())?;
         shim.start(bundle.id(), &exec)?;
@@ -127,7 +218,59 @@ fn an_exec_that_runs_out_of_memory_is_reported_while_init_lives() -> Result<()> 
     end(&shim, bundle.id())?;
     // None for the end of the cgroup, which cgroup v1 signals too.
     let story = lab.events().log().story_until(bundle.id(), "delete")?;
-    assert_eq!(story.iter().filter(|event| *event == "oom").count(), TIMES);
+    assert_eq!(story.iter().filter(|event| *event == "oom").count(), rounds(TIMES));
+    shim.shutdown()?;
+    lab.finish()
+}
+
+/// What the shim says of itself, once that contains `text`.
+fn told(lab: &Lab, bundle: &Bundle, text: &str) -> Result<String> {
+    wait::until("the state tells it", || {
+        let state = lab.state(bundle)?;
+        ensure!(state.contains(text), "{text:?}: {state}");
+        Ok(state)
+    })
+}
+
+#[test]
+fn the_log_and_the_dump_tell_who_was_killed() -> Result<()> {
+    if ShimUnderTest::skips_go("it tells nobody")? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let hog = HOG.join(" ");
+    // A child first, then init itself, each when told to.
+    let script = format!("read line; {hog}; read line; exec {hog}");
+    let spec = Spec::new(["sh", "-c", &script]).memory_limit(2 * LIMIT);
+    let bundle = lab.bundle("c", &spec)?;
+    let (id, shim, mut stdio) = (bundle.id(), lab.start_telling(&bundle)?, lab.fifos("init")?);
+    let told = |text: &str| told(&lab, &bundle, text);
+    shim.create(&bundle, stdio.stdio())?;
+    shim.start(id, "")?;
+    shim.exec(id, "user", &Process::new(["sleep", "1000"]), &Stdio::null())?;
+    shim.start(id, "user")?;
+    shim.kill(id, "user", 9, false)?;
+    assert_eq!(shim.wait(id, "user")?.status, 137);
+    assert!(!told(id)?.contains("OOM"));
+    stdio.write(b"\n")?;
+    let state = told(&format!("OOM kills: 1 (limit {}, peak ", 2 * LIMIT))?;
+    assert!(!state.contains(" of "), "{state}");
+    shim.exec(id, "kernel", &Process::new(HOG), &Stdio::null())?;
+    shim.start(id, "kernel")?;
+    assert_eq!(shim.wait(id, "kernel")?.status, 137);
+    let state = told("), 1 of execs (the last kernel)")?;
+    assert!(state.contains("kills: 2 (") && !state.contains("of init"), "{state}");
+    // It ends with init, and is no victim.
+    shim.exec(id, "running", &Process::new([payload::PATH, "pause"]), &Stdio::null())?;
+    shim.start(id, "running")?;
+    stdio.write(b"\n")?;
+    assert_eq!(shim.wait(id, "")?.status, 137);
+    assert_eq!(shim.wait(id, "running")?.status, 137);
+    let state = told("), 1 of execs (the last kernel), 1 of init")?;
+    assert!(state.contains("kills: 3 ("), "{state}");
+    bundle.log().wait_text("an exec was killed, out of memory")?;
+    bundle.log().wait_text("init was killed, out of memory")?;
+    shim.delete(id, "")?;
     shim.shutdown()?;
     lab.finish()
 }
@@ -176,9 +319,13 @@ fn eventfds(shim: &ShimProcess) -> Result<usize> {
     Ok(fds.count(FdKind::Eventfd))
 }
 
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// An eventfd is how cgroup v1 tells; v2 has a file to watch.
 fn per_container() -> usize {
-    usize::from(Path::new("/sys/fs/cgroup/memory").is_dir())
+    usize::from(!unified())
 }
 
 fn end(shim: &ShimProcess, id: &str) -> Result<()> {

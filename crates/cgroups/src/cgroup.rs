@@ -7,6 +7,7 @@ use cgroups_rs::fs::Controllers;
 
 use crate::error::Error;
 use crate::hierarchy::{Legacy, Mode, mode, unified};
+use crate::memory::MemoryUse;
 use crate::path::Membership;
 use crate::stats::{Stats, v1, v2};
 
@@ -48,6 +49,16 @@ impl Cgroup {
         match &self.0 {
             Directories::V1(directories) => Stats::V1(v1::read(directories, root)),
             Directories::V2(directory) => Stats::V2(v2::read(directory, root)),
+        }
+    }
+
+    /// Its memory limit and peak; two small files are read.
+    pub fn memory(&self) -> MemoryUse {
+        match &self.0 {
+            Directories::V1(directories) => {
+                directories.memory.as_deref().map(MemoryUse::v1).unwrap_or_default()
+            }
+            Directories::V2(directory) => MemoryUse::v2(directory),
         }
     }
 }

@@ -143,7 +143,7 @@ async fn connect_init(
 ) -> Result<u32> {
     let pid = task.runtime.init_pid().await?;
     let pid = spawning.finish(task, &task.init, expectation, pid).await?;
-    task.find_cgroup(pid);
+    task.find_surroundings(pid);
     Ok(pid)
 }
 

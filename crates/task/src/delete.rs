@@ -64,7 +64,7 @@ impl Task {
                 .await
                 .map_err(|source| Error::Unmount { source })?;
         }
-        lock(&self.oom).finish();
+        lock(&self.oom).finish(None);
         Ok(())
     }
 

@@ -102,12 +102,17 @@ impl Task {
     /// Tells everybody that a process ended: state, Wait, event, in this order and nowhere else,
     /// so that the three never disagree.
     fn publish(&self, process: &Process, exit: Exit) {
-        if process.kind == Kind::Init && lock(&self.oom).finish() {
-            // The kill that ended init: its event comes first.
-            self.events.send(Event::Oom { container_id: self.id.clone() });
-        }
-        if process.kind == Kind::Init {
-            self.native.close();
+        match process.kind {
+            Kind::Exec => {
+                lock(&self.oom).exec_ended(&process.id, exit.status, self.init.pid());
+            }
+            Kind::Init => {
+                if lock(&self.oom).finish(Some(exit.status)) {
+                    // The kill that ended init: its event comes first.
+                    self.events.send(Event::Oom { container_id: self.id.clone() });
+                }
+                self.native.close();
+            }
         }
         if process.stopped(exit) {
             let (container_id, id) = (self.id.clone(), process.id.clone());

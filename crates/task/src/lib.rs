@@ -35,6 +35,7 @@ mod lifecycle;
 mod native;
 mod oom;
 mod process;
+mod remains;
 mod resources;
 mod sandbox;
 mod settings;

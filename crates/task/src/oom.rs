@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The container's OOM watch (invariant I7): armed once, in the init's first Start; reports from
 //! when that is announced (I3); read a last time before init's exit is published; gone with that
-//! exit.
+//! exit, but for what it has counted.
 
-use std::sync::Arc;
+mod tally;
+
+use std::fmt;
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
-use wedge_cgroups::OomMonitor;
+use wedge_cgroups::{Cgroup, MemoryUse, OomMonitor};
+use wedge_reaper::ExitStatus;
 
 use crate::event::{Event, EventSink};
+use crate::lock;
+use tally::Tally;
+
+/// The kernel's `PF_EXITING`, include/linux/sched.h.
+const EXITING: u64 = 0x4;
 
 /// Armed at most once in the life of a container.
 #[derive(Debug, Default)]
@@ -19,13 +30,13 @@ pub(crate) enum OomWatch {
     /// Watching.
     Armed(Watching),
     /// It could not be armed, or the init has ended.
-    Over,
+    Over(Tally),
 }
 
-/// The monitor and, once kills are reported, the task that reads it; the task ends with this value.
+/// The watch and, once kills are reported, the task that reads it; the task ends with this value.
 #[derive(Debug)]
 pub(crate) struct Watching {
-    monitor: Arc<OomMonitor>,
+    watch: Arc<Watch>,
     reader: Option<AbortHandle>,
 }
 
@@ -37,58 +48,157 @@ impl Drop for Watching {
     }
 }
 
+#[derive(Debug)]
+struct Watch {
+    id: String,
+    monitor: OomMonitor,
+    /// For its limit and peak.
+    cgroup: Option<Cgroup>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The monitor's counter when it was last looked at.
+    seen: u64,
+    tally: Tally,
+}
+
+impl Watch {
+    /// Takes note of kills, reported or not, since this was last called. `unseen` is how many there
+    /// were at least, for when the counter has gone.
+    fn count(&self, unseen: u64) {
+        let mut counts = lock(&self.counts);
+        let now = self.monitor.kills().unwrap_or(counts.seen.saturating_add(unseen));
+        let grown = now.saturating_sub(counts.seen);
+        counts.seen = now;
+        counts.tally.counted(grown, Instant::now());
+    }
+
+    /// Takes note of kills that are reported now.
+    fn tell(&self, kills: u64) {
+        let memory = self.cgroup.as_ref().map_or_else(MemoryUse::default, Cgroup::memory);
+        log::info!(id = self.id.as_str(), kills = kills; "out of memory ({memory})");
+        self.count(kills);
+        lock(&self.counts).tally.reported(kills, memory);
+    }
+}
+
 impl OomWatch {
     /// Starts to watch the memory cgroup of `pid`, unless that was done before. Kills are counted
     /// from now on, and reported from [`OomWatch::report`] on.
-    pub(crate) fn arm(&mut self, container_id: &str, pid: u32) {
+    pub(crate) fn arm(&mut self, container_id: &str, pid: u32, cgroup: Option<Cgroup>) {
         if !matches!(self, OomWatch::Unarmed) {
             return;
         }
         *self = match OomMonitor::arm(pid) {
-            Ok(monitor) => OomWatch::Armed(Watching { monitor: Arc::new(monitor), reader: None }),
+            Ok(monitor) => {
+                let seen = monitor.kills().unwrap_or_default();
+                let counts = Mutex::new(Counts { seen, tally: Tally::default() });
+                let watch = Watch { id: container_id.to_owned(), monitor, cgroup, counts };
+                OomWatch::Armed(Watching { watch: Arc::new(watch), reader: None })
+            }
             Err(err) => {
                 log::warn!(id = container_id, pid = pid; "no OOM events for this container: {err}");
-                OomWatch::Over
+                OomWatch::Over(Tally::default())
             }
         };
     }
 
     /// Reports the kills so far and those to come. Call it when the start event is queued: a
     /// container may run out of memory before the OCI runtime's start returns.
-    pub(crate) fn report(&mut self, container_id: &str, events: &EventSink) {
+    pub(crate) fn report(&mut self, events: &EventSink) {
         if let OomWatch::Armed(watching) = self
             && watching.reader.is_none()
         {
-            watching.reader = Some(read(watching.monitor.clone(), container_id, events));
+            watching.reader = Some(read(watching.watch.clone(), events));
         }
     }
 
     /// All kills so far, reported or not.
     pub(crate) fn kills(&self) -> Option<u64> {
         match self {
-            OomWatch::Armed(watching) => watching.monitor.kills(),
-            OomWatch::Unarmed | OomWatch::Over => None,
+            OomWatch::Armed(watching) => watching.watch.monitor.kills(),
+            OomWatch::Unarmed | OomWatch::Over(_) => None,
         }
     }
 
-    /// Ends the watch. Returns whether there were kills that no event told of.
-    pub(crate) fn finish(&mut self) -> bool {
-        let before = std::mem::replace(self, OomWatch::Over);
-        match before {
-            OomWatch::Armed(watching) => watching.monitor.last_read() > 0,
-            OomWatch::Unarmed | OomWatch::Over => false,
+    /// An exec has ended: was it a kill of the kernel's? `init` is the pid of the init, whose end
+    /// ends its execs too.
+    pub(crate) fn exec_ended(&self, exec_id: &str, status: ExitStatus, init: u32) {
+        let OomWatch::Armed(Watching { watch, .. }) = self else { return };
+        if status != ExitStatus::KILLED {
+            return;
+        }
+        watch.count(0);
+        if !is_exiting(init) && lock(&watch.counts).tally.exec_ended(exec_id, Instant::now()) {
+            let id = watch.id.as_str();
+            log::info!(id = id, exec_id = exec_id; "an exec was killed, out of memory");
+        }
+    }
+
+    /// Ends the watch; `init` is how the init has ended, if it was started. Returns whether there
+    /// were kills that no event told of.
+    pub(crate) fn finish(&mut self, init: Option<ExitStatus>) -> bool {
+        let OomWatch::Armed(Watching { watch, .. }) = self else { return false };
+        let kills = watch.monitor.last_read();
+        if kills > 0 {
+            watch.tell(kills);
+        }
+        watch.count(0);
+        let mut tally = lock(&watch.counts).tally.clone();
+        if init == Some(ExitStatus::KILLED) && tally.init_ended(Instant::now()) {
+            log::info!(id = watch.id.as_str(); "init was killed, out of memory");
+        }
+        *self = OomWatch::Over(tally);
+        kills > 0
+    }
+}
+
+/// For the dump; nothing when nothing was killed.
+impl fmt::Display for OomWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OomWatch::Unarmed => Ok(()),
+            OomWatch::Armed(watching) => lock(&watching.watch.counts).tally.fmt(f),
+            OomWatch::Over(tally) => tally.fmt(f),
         }
     }
 }
 
-fn read(monitor: Arc<OomMonitor>, container_id: &str, events: &EventSink) -> AbortHandle {
-    let (events, container_id) = (events.clone(), container_id.to_owned());
+fn read(watch: Arc<Watch>, events: &EventSink) -> AbortHandle {
+    let events = events.clone();
     #[expect(clippy::disallowed_methods, reason = "owned by Watching, which aborts it")]
     let reader = tokio::spawn(async move {
-        while let Some(kills) = monitor.next().await {
-            log::info!(id = container_id.as_str(), kills = kills; "out of memory");
-            events.send(Event::Oom { container_id: container_id.clone() });
+        while let Some(kills) = watch.monitor.next().await {
+            watch.tell(kills);
+            events.send(Event::Oom { container_id: watch.id.clone() });
         }
     });
     reader.abort_handle()
+}
+
+/// Whether a process is on its way out: it may have to wait for others of its pid namespace, which
+/// it has killed, until it can be reaped (`zap_pid_ns_processes` in kernel/pid_namespace.c).
+fn is_exiting(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    flags(&stat).is_none_or(|flags| flags & EXITING != 0)
+}
+
+/// Field 9 of `/proc/PID/stat`, proc_pid_stat(5). The name in field 2 may hold anything.
+fn flags(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(6)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_runs_is_not_on_its_way_out() {
+        assert!(!is_exiting(std::process::id()));
+        assert!(is_exiting(u32::MAX));
+        assert_eq!(flags("7 (a) 1 2 (b) S 4 5 6 7 8 4194304 9"), Some(0x0040_0000));
+    }
 }

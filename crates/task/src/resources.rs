@@ -6,12 +6,14 @@ use wedge_cgroups::{Cgroup, Stats};
 use crate::error::{Error, Result};
 use crate::lifecycle::Op;
 use crate::lock;
+use crate::remains::Namespaces;
 use crate::task::Task;
 
 impl Task {
-    /// Remembers the cgroups that the OCI runtime has put the init `pid` into. They are found once,
-    /// so that even of an init that has died at once they are the right ones.
-    pub(crate) fn find_cgroup(&self, pid: u32) {
+    /// Remembers the cgroups and namespaces that the OCI runtime has put the init `pid` into. They
+    /// are found once, so that even of an init that has died at once they are the right ones.
+    pub(crate) fn find_surroundings(&self, pid: u32) {
+        *lock(&self.namespaces) = Namespaces::of(&pid.to_string());
         match Cgroup::of(pid) {
             Ok(cgroup) => *lock(&self.cgroup) = Some(cgroup),
             Err(err) => {

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::EventSink;
 use crate::native::Node;
 use crate::process::ProcessState;
+use crate::remains::{self, Namespaces};
 use crate::settings::Settings;
 use crate::task::{ExecRequest, Task};
 use crate::{id, lock};
@@ -32,6 +33,15 @@ enum Slot {
     Reserved,
     /// It exists.
     Ready(Arc<Task>),
+}
+
+impl Slot {
+    fn namespaces(&self) -> Option<Namespaces> {
+        match self {
+            Slot::Reserved => None,
+            Slot::Ready(task) => *lock(&task.namespaces),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -113,12 +123,20 @@ impl Sandbox {
     /// # Errors
     /// As the Go shim; it may be retried.
     pub async fn delete(&self, id: &str, exec_id: &str) -> Result<Deleted> {
-        let deleted = self.task(id)?.delete(exec_id).await?;
+        let task = self.task(id)?;
+        let deleted = task.delete(exec_id).await?;
         if exec_id.is_empty() {
             lock(&self.tasks).slots.remove(id);
             self.changed.send_replace(());
+            self.tell_what_remains(&task);
         }
         Ok(deleted)
+    }
+
+    fn tell_what_remains(&self, gone: &Task) {
+        let Some(namespaces) = *lock(&gone.namespaces) else { return };
+        let others = lock(&self.tasks).slots.values().filter_map(Slot::namespaces).collect();
+        remains::tell(&gone.id, namespaces, others);
     }
 
     /// Registers an exec.
@@ -273,7 +291,8 @@ impl Sandbox {
                     let (status, pid) = (task.init.lifecycle().status(), task.init.pid());
                     let (execs, running) = (task.exec_count(), lock(&task.exit_gate).execs());
                     line(format_args!(
-                        "\n{id}: {status:?}, pid {pid}, {execs} execs, {running} running"
+                        "\n{id}: {status:?}, pid {pid}, {execs} execs, {running} running{}",
+                        lock(&task.oom)
                     ));
                     if let Some(reason) = task.native.reason() {
                         line(format_args!(", execs by the OCI runtime: {reason}"));

@@ -48,9 +48,14 @@ impl Task {
         }
         let pid = self.init.pid();
         // Before the init is released: it may run out of memory at once.
-        lock(&self.oom).arm(&self.id, pid);
+        self.watch_memory(pid);
         self.runtime.start().await?;
         Ok(pid)
+    }
+
+    fn watch_memory(&self, pid: u32) {
+        let cgroup = lock(&self.cgroup).clone();
+        lock(&self.oom).arm(&self.id, pid, cgroup);
     }
 
     /// The runtime's restore makes the init and runs it, so only now is there a cgroup to watch.
@@ -61,8 +66,8 @@ impl Task {
         self.runtime.restore(&image_path, io, spawning.console.as_ref()).await?;
         let pid = self.runtime.init_pid().await?;
         spawning.finish(self, &self.init, expectation, pid).await?;
-        self.find_cgroup(pid);
-        lock(&self.oom).arm(&self.id, pid);
+        self.find_surroundings(pid);
+        self.watch_memory(pid);
         Ok(pid)
     }
 
@@ -118,7 +123,7 @@ impl Task {
             Kind::Exec => Event::ExecStarted { container_id, exec_id: process.id.clone(), pid },
         });
         if process.kind == Kind::Init {
-            lock(&self.oom).report(&self.id, &self.events);
+            lock(&self.oom).report(&self.events);
         }
     }
 }

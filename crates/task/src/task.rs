@@ -16,6 +16,7 @@ use crate::lifecycle::{Kind, Op, Status};
 use crate::native::{Native, Node};
 use crate::oom::OomWatch;
 use crate::process::{Process, ProcessState};
+use crate::remains::Namespaces;
 use crate::settings::Settings;
 use crate::start::Restore;
 use crate::{id, lock};
@@ -58,6 +59,8 @@ pub(crate) struct Task {
     pub(crate) restore: Mutex<Option<Restore>>,
     /// Where its limits and counters are, from when it was made.
     pub(crate) cgroup: Mutex<Option<Cgroup>>,
+    /// Those of its init, to tell who is left in them.
+    pub(crate) namespaces: Mutex<Option<Namespaces>>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
 }
 
@@ -96,6 +99,7 @@ impl Task {
             native: Native::new(parts.node),
             restore: Mutex::default(),
             cgroup: Mutex::default(),
+            namespaces: Mutex::default(),
             execs: Mutex::default(),
         }
     }

@@ -85,7 +85,7 @@ fn text(directory: &Path, name: &str) -> Option<String> {
 }
 
 /// The number in a file that holds nothing else, with `max` for the word "max".
-fn value(directory: &Path, name: &str, max: u64) -> Option<u64> {
+pub(crate) fn value(directory: &Path, name: &str, max: u64) -> Option<u64> {
     let text = text(directory, name)?;
     if text.trim() == "max" { Some(max) } else { number(&text) }
 }

@@ -73,7 +73,7 @@ pub(crate) fn compare(wishes: Wishes) -> Result<()> {
     for round in 0..wishes.rounds.div_ceil(BURST) {
         for contestant in &mut contestants {
             for turn in 0..BURST {
-                std::thread::sleep(Duration::from_millis(wishes.pause));
+                pause(wishes);
                 let took = contestant.exec(&format!("e{round}-{turn}"))?;
                 contestant.figures.add(took);
             }
@@ -81,6 +81,11 @@ pub(crate) fn compare(wishes: Wishes) -> Result<()> {
     }
     report(wishes, &contestants);
     contestants.into_iter().try_for_each(|contestant| contestant.rig.end())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pause is part of what is measured")]
+fn pause(wishes: Wishes) {
+    std::thread::sleep(Duration::from_millis(wishes.pause));
 }
 
 #[expect(clippy::print_stdout, reason = "the result")]
