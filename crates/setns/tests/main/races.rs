@@ -101,11 +101,11 @@ fn an_exec_takes_room_for_two_processes() {
             fs::write(path_of(bench.setup, "pids.max"), pids.to_string()).unwrap();
         };
         let process = bench.process(&["true"]);
-        // runc may manage with less: it joins v1 cgroups later.
-        let full = "the container has no room for the helper's two processes";
+        let full = "error executing setns process: failed to start a process in the container: \
+                    resource temporarily unavailable";
         for pids in [1, 2] {
             limit(pids);
-            assert_eq!(bench.error(&process).await, full, "{pids}");
+            assert_eq!(bench.error(&process).await, format!("{START}{full}"), "{pids}");
             bench.assert_nothing_left().await;
         }
         limit(3);
