@@ -51,7 +51,7 @@ test-vm: setup-test build ## what depends on cgroup v2, systemd or CRIU, in VMs 
 	set -e; for profile in $(VM_PROFILES); do integration/vm/tests.sh $$profile $(VM_ARGS); done
 
 .PHONY: test-vm-full
-test-vm-full: VM_PROFILES = vm-full vm-systemd
+test-vm-full: VM_PROFILES = vm-full vm-systemd vm-affinity
 test-vm-full: export WEDGE_LONG ?= 1
 test-vm-full: export VM_TIMEOUT ?= 10800
 test-vm-full: test-vm ## the same with many rounds, and the rest of the tests with containerd under v2 (an hour)

@@ -6,7 +6,8 @@
 #     tests.sh PROFILE [ARG...]
 #
 # PROFILE is one of .config/nextest.toml whose name begins with "vm": it says which tests. In a
-# profile whose name ends with "-systemd", systemd is PID 1. The rest goes to `cargo nextest run`.
+# profile whose name ends with "-systemd", systemd is PID 1; with "-affinity", there are four CPUs, of
+# which three are isolated. The rest goes to `cargo nextest run`.
 # Exit code and output are those of nextest.
 #
 # Environment: VM_TIMEOUT, seconds (1500); WEDGE_LONG, WEDGE_TEST_DEBUG as in docs/testing.md.
@@ -18,6 +19,7 @@ profile=${1:?a profile of .config/nextest.toml}
 shift
 options=()
 [[ $profile == *-systemd ]] && options+=(--systemd)
+[[ $profile == *-affinity ]] && options+=(--cpus 4 --append nohz_full=1-3)
 export VM_CACHE=${VM_CACHE:-target/vm}
 
 # The kernel is one that apt knows of, which it may not yet, or no more.

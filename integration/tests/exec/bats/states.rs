@@ -113,7 +113,11 @@ fn an_exec_without_dev_pts_has_no_terminal() -> Result<()> {
     if skipped()? {
         return Ok(());
     }
-    let mounts = json!([{ "destination": "/proc", "type": "proc", "source": "proc" }]);
+    // Devices do not work where /run is mounted nodev: they need a /dev of their own.
+    let mounts = json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] },
+    ]);
     let pair = Pair::new(&Pair::spec().set("/mounts", mounts))?;
     let text = "OCI runtime exec failed: exec failed: unable to start container process: \
                 open /dev/pts/ptmx: no such file or directory";

@@ -3,6 +3,9 @@
 //! run in the VM of `make test-vm`, those called `systemd_…` in one with systemd as PID 1.
 #![forbid(unsafe_code)]
 
+mod apparmor;
+mod execs;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
