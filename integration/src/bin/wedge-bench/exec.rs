@@ -21,6 +21,8 @@ struct Contestant {
     name: String,
     rig: Rig,
     figures: Figures,
+    /// Exec, Start, Wait and Delete apart.
+    calls: [Figures; 4],
 }
 
 impl Contestant {
@@ -35,18 +37,28 @@ impl Contestant {
         let rig = Rig::on(lab, &spec)?;
         rig.run()?;
         let seccomp = if profile { ", default seccomp" } else { "" };
-        Ok(Contestant { name: format!("{name}{seccomp}"), rig, figures: Figures::default() })
+        Ok(Contestant {
+            name: format!("{name}{seccomp}"),
+            rig,
+            figures: Figures::default(),
+            calls: Default::default(),
+        })
     }
 
-    fn exec(&self, exec_id: &str) -> Result<Duration> {
+    fn exec(&mut self, exec_id: &str) -> Result<Duration> {
         let (shim, id) = (&self.rig.shim, self.rig.id());
         let process = Process::new(["/bin/true"]);
         let begun = Instant::now();
         shim.exec(id, exec_id, &process, &Stdio::null())?;
+        let added = begun.elapsed();
         shim.start(id, exec_id)?;
+        let started = begun.elapsed();
         let exited = shim.wait(id, exec_id)?;
+        let ended = begun.elapsed();
         shim.delete(id, exec_id)?;
         let took = begun.elapsed();
+        let calls = [added, started - added, ended - started, took - ended];
+        self.calls.iter_mut().zip(calls).for_each(|(figures, call)| figures.add(call));
         anyhow::ensure!(exited.status == 0, "{}: exit status {}", self.name, exited.status);
         Ok(took)
     }
@@ -58,6 +70,9 @@ pub(crate) fn compare(wishes: Wishes) -> Result<()> {
     let mut contestants = Vec::new();
     for profile in [false, true] {
         contestants.push(Contestant::new("wedge", &ours, "exec = \"native\"\n", profile)?);
+        if wishes.alone {
+            continue;
+        }
         contestants.push(Contestant::new(
             "wedge, runc exec",
             &ours,
@@ -66,7 +81,7 @@ pub(crate) fn compare(wishes: Wishes) -> Result<()> {
         )?);
         contestants.push(Contestant::new("Go shim", &go, "", profile)?);
     }
-    for contestant in &contestants {
+    for contestant in &mut contestants {
         // The first one gathers what is kept for the next.
         contestant.exec("warm").with_context(|| contestant.name.clone())?;
     }
@@ -92,13 +107,21 @@ fn pause(wishes: Wishes) {
 fn report(wishes: Wishes, contestants: &[Contestant]) {
     let cgroup = if wishes.unified { "v2" } else { "as mounted" };
     println!("exec of /bin/true: Exec + Start + Wait + Delete; cgroup {cgroup}");
-    println!("{:36} {:>8} {:>8} {:>8}   ratio", "milliseconds", "least", "median", "p99");
-    for group in contestants.chunks(3) {
+    println!(
+        "{:36} {:>8} {:>8} {:>8}   ratio   Exec, Start, Wait, Delete",
+        "milliseconds", "least", "median", "p99"
+    );
+    for group in contestants.chunks(if wishes.alone { 1 } else { 3 }) {
         let ours = group.first().map(|first| first.figures.median());
         for contestant in group {
             let median = contestant.figures.median();
             let ratio = ours.map_or(1.0, |ours| median.as_secs_f64() / ours.as_secs_f64());
-            println!("{:36} {}   {ratio:5.1}", contestant.name, contestant.figures);
+            let calls = contestant
+                .calls
+                .each_ref()
+                .map(|call| format!("{:.2}", call.median().as_secs_f64() * 1e3));
+            let calls = calls.join(", ");
+            println!("{:36} {}   {ratio:5.1}   {calls}", contestant.name, contestant.figures);
         }
     }
 }

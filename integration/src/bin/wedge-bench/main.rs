@@ -11,14 +11,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
-const USAGE: &str = "usage: wedge-bench [--unified] [--rounds N] [--pause MILLISECONDS]
+const USAGE: &str = "usage: wedge-bench [--alone] [--unified] [--rounds N] [--pause MILLISECONDS]
   --unified   in a mount namespace of its own that has cgroup v2 only (no controllers there)
   --rounds N  execs of each kind, 200 by default
-  --pause N   between two execs, 0 by default";
+  --pause N   between two execs, 0 by default
+  --alone     only Wedge's own exec path: for profilers";
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
 struct Wishes {
+    alone: bool,
     unified: bool,
     rounds: usize,
     pause: u64,
@@ -36,11 +38,12 @@ fn main() -> ExitCode {
 }
 
 fn wishes() -> Result<Wishes> {
-    let mut wishes = Wishes { unified: false, rounds: 200, pause: 0 };
+    let mut wishes = Wishes { alone: false, unified: false, rounds: 200, pause: 0 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|text| text.parse().ok()).context(USAGE);
         match word.as_str() {
+            "--alone" => wishes.alone = true,
             "--unified" => wishes.unified = true,
             "--rounds" => wishes.rounds = usize::try_from(number()?)?,
             "--pause" => wishes.pause = number()?,
