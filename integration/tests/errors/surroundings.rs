@@ -50,6 +50,10 @@ fn a_program_that_is_missing_is_reported() -> Result<()> {
     rig.refuses(Code::UNKNOWN, text, |_| rig.create())?;
     rig.bundle.write_config(&root_of(&rig, Spec::new([payload::PATH, "pause"])))?;
     rig.run()?;
+    // What the first exec of a container makes, and its others use.
+    rig.exec("first", [payload::PATH, "exit", "0"])?;
+    rig.shim.wait(rig.id(), "first")?;
+    rig.shim.delete(rig.id(), "first")?;
     rig.add("e1", ["no-such-program"])?;
     let text = "OCI runtime exec failed: exec failed: unable to start container process: \
                 exec: \"no-such-program\": executable file not found in $PATH";

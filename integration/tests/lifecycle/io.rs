@@ -168,6 +168,10 @@ fn terminals_of_many_execs_are_their_own_and_go_with_them() -> Result<()> {
     let rig = Rig::runc()?;
     rig.run()?;
     rig.story_until("start")?;
+    // What the first exec of a container makes, and its others use.
+    rig.exec("first", ["true"])?;
+    rig.shim.wait(rig.id(), "first")?;
+    rig.shim.delete(rig.id(), "first")?;
     let (before, terminals) = (rig.shim.proc().fds()?, terminals()?);
     for round in 0..5 {
         let ids = ["a", "b", "c", "d"].map(|name| format!("{name}{round}"));
