@@ -14,9 +14,6 @@ use crate::host::Host;
 use crate::limits::{self, Limit};
 use crate::process::Process;
 
-/// Bytes of a mask that has every CPU a kernel can have: 8192 is the most that NR_CPUS can be.
-const EVERY_CPU: usize = 8192 / 8;
-
 /// What one exec needs.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -119,7 +116,7 @@ impl<'a> Plan<'a> {
         let last = match &self.cpus.last {
             Last::Keep => Vec::new(),
             Last::Set(set) => set.to_bytes(),
-            Last::Reset => vec![0xff; EVERY_CPU],
+            Last::Reset => CpuSet::all().to_bytes(),
         };
         let keyring = container.keyring.as_deref().unwrap_or_default();
         Header {

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use libc::{c_char, c_int, c_long};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 /// `CLONE_INTO_CGROUP`, Linux 5.7; beyond the 32 bits of clone(2).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -28,7 +29,7 @@ struct CloneArgs {
 }
 
 /// Starts the program in `executable` with `fds` as its descriptors 0, 1, 2, …, no arguments but
-/// its name and no environment; its pid. With `cgroup`, a directory of cgroup v2, it is born
+/// its name, no environment and every signal blocked; its pid. With `cgroup`, a directory of cgroup v2, it is born
 /// there. If it cannot be executed, the child writes the errno as a native `i32` to its descriptor
 /// 3 and exits with 127.
 ///
@@ -53,6 +54,10 @@ pub fn spawn_helper(
     }
     let executable = executable.as_raw_fd();
     let fds = fds.map(|fd| fd.as_raw_fd());
+    let mut before = SigSet::empty();
+    // Handlers are inherited until execve, and ours write to a pipe that parent and child share.
+    // The program has to unblock its signals.
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // SAFETY: without CLONE_VM and with no stack given this is fork(2): the child runs on its own
     // copy of this stack. As the parent may have other threads, of which the child has none, the
     // child may take no lock: it only makes system calls and never returns from `execute`. The
@@ -61,7 +66,9 @@ pub fn spawn_helper(
     if pid == 0 {
         execute(executable, fds);
     }
-    u32::try_from(pid).map_err(|_| io::Error::last_os_error())
+    let failed = io::Error::last_os_error();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    u32::try_from(pid).map_err(|_| failed)
 }
 
 /// All of the child's life here.

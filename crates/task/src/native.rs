@@ -22,15 +22,20 @@ const OURSELVES: &str = "/proc/self/exe";
 /// What the containers of a shim share.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
-    host: OnceLock<Result<Host, Unsupported>>,
+    host: OnceLock<Host>,
     native: AtomicU64,
     fallbacks: AtomicU64,
 }
 
 impl Node {
-    /// Made at the first exec: a shim without one pays nothing.
+    /// Made at the first exec: a shim without one pays nothing. Tried again after a failure, which
+    /// may have been a lack of descriptors.
     pub(crate) fn host(&self) -> Result<&Host, Unsupported> {
-        self.host.get_or_init(|| Host::new(OURSELVES)).as_ref().map_err(Clone::clone)
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let host = Host::new(OURSELVES)?;
+        Ok(self.host.get_or_init(|| host))
     }
 }
 
@@ -77,8 +82,10 @@ impl Native {
         }
     }
 
-    /// The container may have changed: it is looked at again when that is needed.
-    pub(crate) fn forget(&self) {
+    /// The container may have changed: it is looked at again when that is needed. Waits for a look
+    /// under way, which may have seen what was before.
+    pub(crate) async fn forget(&self) {
+        let _queue = self.gathering.lock().await;
         let mut known = lock(&self.known);
         if !matches!(*known, Known::Gone) {
             *known = Known::Nothing;

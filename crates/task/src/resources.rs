@@ -37,7 +37,7 @@ impl Task {
         self.init.lifecycle().check(Op::Update)?;
         let updated = self.runtime.update(resources).await;
         // The cpuset may be another.
-        self.native.forget();
+        self.native.forget().await;
         Ok(updated?)
     }
 }

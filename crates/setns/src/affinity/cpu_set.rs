@@ -12,9 +12,9 @@ pub use list::{ListError, MAX_CPU};
 /// The width of a word.
 const BITS: usize = 64;
 
-/// How many words [`CpuSet::all`] has: 64Ki CPUs, as runc (pull request 5025) and crun (2229) have
-/// it. `cpu_set_t` ends at 1024, and a reset by one takes all higher CPUs away.
-const ALL_WORDS: usize = 1024;
+/// How many words [`CpuSet::all`] has: 8192 CPUs, the most `NR_CPUS` can be (arch/x86/Kconfig).
+/// `cpu_set_t` ends at 1024, and a reset by one takes all higher CPUs away.
+const ALL_WORDS: usize = 8192 / BITS;
 
 /// A set of CPUs. The highest word is not zero, so equal sets compare equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,11 +70,6 @@ impl CpuSet {
     /// Whether a CPU is in both.
     pub fn intersects(&self, other: &CpuSet) -> bool {
         self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
-    }
-
-    /// Whether `other` has all CPUs that are in this.
-    pub fn is_subset(&self, other: &CpuSet) -> bool {
-        self.difference(other).is_empty()
     }
 
     /// The CPUs that are in this and not in `other`.

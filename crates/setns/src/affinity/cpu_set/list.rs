@@ -8,7 +8,7 @@ pub const MAX_CPU: usize = 65536;
 
 /// The CPU that the kernel's `N` and the end of `all` stand for here. How many there really are
 /// is of no interest where only the CPUs of a cpuset count.
-const LAST_CPU: usize = 65535;
+const LAST_CPU: usize = 8191;
 
 /// A list that makes no sense, with the texts of Go and of runc's `configs.ToCPUSet`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

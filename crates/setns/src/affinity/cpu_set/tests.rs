@@ -97,10 +97,10 @@ fn kernel_lists() {
     for (text, cpus) in cases {
         assert_eq!(CpuSet::parse_kernel_list(text), Ok(set(cpus)), "{text:?}");
     }
-    for all in ["all", "ALL", "0-N", "all:1/1", "0-65535"] {
+    for all in ["all", "ALL", "0-N", "all:1/1", "0-8191"] {
         assert_eq!(CpuSet::parse_kernel_list(all), Ok(CpuSet::all()), "{all:?}");
     }
-    let even = CpuSet::from_words(&[0x5555_5555_5555_5555; 1024]);
+    let even = CpuSet::from_words(&[0x5555_5555_5555_5555; 128]);
     assert_eq!(CpuSet::parse_kernel_list("all:1/2"), Ok(even.clone()));
     assert_eq!(CpuSet::parse_kernel_list("0-N:1/2"), Ok(even));
 }
@@ -149,11 +149,11 @@ fn words_of_any_number() {
 }
 
 #[test]
-fn all_is_64ki() {
+fn all_is_every_cpu_of_any_kernel() {
     let all = CpuSet::all();
-    assert_eq!(all.to_bytes(), vec![0xff; 8192]);
-    assert!(all.contains(65535) && !all.contains(65536));
-    assert_eq!(all.to_string(), "0-65535");
+    assert_eq!(all.to_bytes(), vec![0xff; 8192 / 8]);
+    assert!(all.contains(8191) && !all.contains(8192));
+    assert_eq!(all.to_string(), "0-8191");
 }
 
 #[test]
@@ -200,8 +200,7 @@ proptest! {
         prop_assert_eq!(x.contains(cpu), a.contains(&cpu));
         prop_assert_eq!(x.lowest(), a.first().copied());
         prop_assert_eq!(x.intersects(&y), !a.is_disjoint(&b));
-        prop_assert_eq!(x.is_subset(&y), a.is_subset(&b));
-        prop_assert!(x.is_subset(&x) && x.difference(&y).is_subset(&x));
+        prop_assert!(x.difference(&y).difference(&x).is_empty());
         prop_assert_eq!(x.difference(&y), of(&a.difference(&b).copied().collect()));
     }
 
