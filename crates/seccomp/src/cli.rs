@@ -64,7 +64,7 @@ mod tests {
     fn a_profile_becomes_a_program() {
         let (output, errors, code) = call(&br#"{"default_action":4}"#[..]);
         assert_eq!((errors.as_str(), code), ("", 0));
-        assert!(Program::decode(&output).unwrap().is_plain());
+        assert_eq!(Program::decode(&output).unwrap().flags(), 0);
     }
 
     #[test]

@@ -67,13 +67,6 @@ impl Program {
         self.flags
     }
 
-    /// Whether there are no flags, in which case runc loads with prctl(2), `PR_SET_SECCOMP`,
-    /// instead: the profile of the caller may know only that.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
-        self.flags == 0
-    }
-
     /// As bytes for [`Self::decode`] of the same build on the same machine.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -116,7 +109,6 @@ mod tests {
         for (insns, flags) in [(1, 0), (7, FLAG_LOG), (MAX_INSNS, FLAG_LOG | FLAG_SPEC_ALLOW)] {
             let program = Program::new(vec![6; insns * INSN], flags).unwrap();
             assert_eq!(program.insns(), insns);
-            assert_eq!(program.is_plain(), flags == 0);
             assert_eq!(Program::decode(&program.encode()).unwrap(), program);
         }
     }
