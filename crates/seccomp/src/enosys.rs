@@ -9,22 +9,13 @@
 use libseccomp::{ScmpArch, ScmpSyscall};
 
 use crate::arch::{AUDIT_X86_64, Arch};
+use crate::insn::{
+    ARCH, Insn, JUMP, JUMP_BITS, JUMP_EQUAL, JUMP_GREATER, LOAD_WORD, NR, RETURN, X32_BIT,
+};
 use crate::profile::Rule;
 
-// linux/bpf_common.h.
-const LOAD_WORD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_BITS: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-// Offsets in `struct seccomp_data`, and results, of linux/seccomp.h.
-const NR: u32 = 0;
-const ARCH: u32 = 4;
+/// The result, linux/seccomp.h.
 const RET_ENOSYS: u32 = 0x0005_0000 | 38;
-
-const X32_BIT: u32 = 0x4000_0000;
 
 /// The instructions, to be followed by the filter's own. Not for permissive defaults
 /// ([`crate::profile::is_permissive`]).
@@ -41,7 +32,7 @@ pub(crate) fn stub(archs: &[Arch], rules: &[Rule]) -> Vec<u8> {
     let mut insns = vec![load(ARCH)];
     for section in sections {
         after -= len(&section);
-        insns.extend(section.into_iter().map(|insn| insn.moved_by(after)));
+        insns.extend(section.into_iter().map(|insn| moved_by(insn, after)));
     }
     insns.into_iter().flat_map(Insn::bytes).collect()
 }
@@ -61,16 +52,16 @@ fn section(audit: u32, archs: &[Arch], rules: &[Rule]) -> Vec<Insn> {
             test(JUMP_BITS, X32_BIT, 1, 0),
             test(JUMP_GREATER, largest(false), 1, 2),
             test(JUMP_GREATER, largest(true), 0, 1),
-            Insn { code: RETURN, jt: 0, jf: 0, k: RET_ENOSYS },
-            Insn { code: JUMP, jt: 0, jf: 0, k: 0 },
+            Insn::plain(RETURN, RET_ENOSYS),
+            Insn::plain(JUMP, 0),
         ]
     } else {
         vec![
             test(JUMP_EQUAL, audit, 0, 4),
             load(NR),
             test(JUMP_GREATER, largest(false), 0, 1),
-            Insn { code: RETURN, jt: 0, jf: 0, k: RET_ENOSYS },
-            Insn { code: JUMP, jt: 0, jf: 0, k: 0 },
+            Insn::plain(RETURN, RET_ENOSYS),
+            Insn::plain(JUMP, 0),
         ]
     }
 }
@@ -86,29 +77,13 @@ fn largest_number(arch: ScmpArch, rules: &[Rule]) -> Option<u32> {
     numbers.max().filter(|number| *number != 0)
 }
 
-/// A `struct sock_filter`.
-#[derive(Debug, Clone, Copy)]
-struct Insn {
-    code: u16,
-    jt: u8,
-    jf: u8,
-    k: u32,
-}
-
-impl Insn {
-    /// With `distance` instructions more between the end of its section and the filter.
-    fn moved_by(self, distance: u32) -> Self {
-        if self.code == JUMP { Self { k: self.k + distance, ..self } } else { self }
-    }
-
-    fn bytes(self) -> [u8; 8] {
-        let ([c0, c1], [k0, k1, k2, k3]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
-        [c0, c1, self.jt, self.jf, k0, k1, k2, k3]
-    }
+/// With `distance` instructions more between the end of its section and the filter.
+fn moved_by(insn: Insn, distance: u32) -> Insn {
+    if insn.code == JUMP { Insn { k: insn.k + distance, ..insn } } else { insn }
 }
 
 fn load(offset: u32) -> Insn {
-    Insn { code: LOAD_WORD, jt: 0, jf: 0, k: offset }
+    Insn::plain(LOAD_WORD, offset)
 }
 
 fn test(code: u16, k: u32, jt: u8, jf: u8) -> Insn {

@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::arch::{self, Arch};
 use crate::profile::{Profile, Rule, is_permissive};
 use crate::program::{FLAG_LOG, FLAG_SPEC_ALLOW};
-use crate::{Error, Program, enosys};
+use crate::{Error, Program, compact, enosys};
 
 /// More rules than this are searched as a tree, as in runc.
 const LINEAR_RULES: usize = 32;
@@ -50,6 +50,8 @@ pub fn compile(profile_json: &[u8]) -> Result<Program, Error> {
         program = enosys::stub(&archs, profile.rules());
     }
     export(&filter, &mut program)?;
+    let audits: Vec<u32> = archs.iter().map(|arch| arch.audit).collect();
+    let program = compact::compact(&program, &audits).unwrap_or(program);
     Program::new(program, flags)
 }
 

@@ -15,9 +15,11 @@
 
 mod arch;
 mod cli;
+mod compact;
 mod enosys;
 mod error;
 mod filter;
+mod insn;
 mod profile;
 mod program;
 
