@@ -179,6 +179,13 @@ plain_calls! {
     FsMount = FSMOUNT,
 }
 
+/// Sets a limit of this process; `limit` is a `struct rlimit64`.
+pub(crate) fn set_limit(resource: u64, limit: &[u8; 16]) -> Result<()> {
+    let resource = usize::try_from(resource).map_err(|_| Errno(crate::kernel::errno::EINVAL))?;
+    // SAFETY: the kernel reads the sixteen bytes, and writes no old limit without a place for it.
+    unsafe { syscall(nr::PRLIMIT64, [0, resource, limit.as_ptr().addr(), 0]) }.map(drop)
+}
+
 /// Signal `signal` does what it does by default.
 pub(crate) fn default_signal(signal: u32) -> Result<()> {
     let action = SigAction::default();
@@ -312,7 +319,9 @@ pub(crate) fn map(fd: Option<i32>, length: usize) -> Result<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(at, length) })
 }
 
-/// fork(2), with our parent as the child's parent too. Returns the pid, 0 in the child.
+/// fork(2), with our parent as the child's parent too. Returns 0 in the child, at once, and its pid
+/// here when it is another program or has ended. A descriptor that it closes before is closed here
+/// too.
 pub(crate) fn fork_sibling() -> Result<u32> {
     let args = CloneArgs::of_sibling();
     let from = (&raw const args).addr();

@@ -29,9 +29,9 @@ pub(crate) fn main() -> ! {
     join(&plan);
     match step(&plan, Stage::Clone, call::fork_sibling) {
         0 => payload::run(&plan, work),
+        // If it has become the program, it has closed the socket and this does nothing.
         pid => match tell(Kind::Spawned, pid) {
-            Ok(()) => call::exit(0),
-            Err(_) => call::exit(NOT_OURS),
+            Ok(()) | Err(_) => call::exit(0),
         },
     }
 }
@@ -40,7 +40,8 @@ pub(crate) fn main() -> ! {
 fn normalise(plan: &Plan<'_>) {
     step(plan, Stage::Signals, || {
         // Ignored and blocked signals survive execve, and Rust ignores SIGPIPE.
-        (1..=64).filter(|signal| !matches!(signal, 9 | 19)).try_for_each(call::default_signal)?;
+        let ignored = |signal: &u32| plan.header().ignored & (1 << (signal - 1)) != 0;
+        (1..=64).filter(ignored).try_for_each(call::default_signal)?;
         call::unblock_signals()?;
         call::set_name(c"wedge-setns")
     });
@@ -67,7 +68,8 @@ fn set_oom_score(score: i32) -> Result<()> {
     call::close(file)
 }
 
-fn decimal(number: i32, buffer: &mut [u8; 12]) -> &[u8] {
+/// A number as text, for a file or a report.
+pub(crate) fn decimal(number: i32, buffer: &mut [u8; 12]) -> &[u8] {
     let mut rest = number.unsigned_abs();
     let mut start = buffer.len();
     for (at, place) in buffer.iter_mut().enumerate().rev() {

@@ -38,6 +38,7 @@ pub(crate) mod nr {
     pub(crate) const IOPRIO_SET: usize = 251;
     pub(crate) const OPENAT: usize = 257;
     pub(crate) const DUP3: usize = 292;
+    pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const SETNS: usize = 308;
     pub(crate) const SCHED_SETATTR: usize = 314;
     pub(crate) const SECCOMP: usize = 317;
@@ -105,6 +106,8 @@ pub(crate) const CAP_SETPCAP: u64 = 1 << 8;
 pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// The flag of setns(2) for a user namespace, `linux/sched.h`.
 pub(crate) const CLONE_NEWUSER: u32 = 0x1000_0000;
+const CLONE_FILES: u64 = 0x400;
+const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT: u64 = 0x8000;
 /// `linux/magic.h`.
 pub(crate) const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
@@ -153,9 +156,10 @@ pub(crate) struct CloneArgs {
 }
 
 impl CloneArgs {
-    /// A child of our own parent, which signals as we do.
+    /// A child of our own parent, which signals as we do. We go on when it has executed a program
+    /// or has ended; until then it has our table of descriptors.
     pub(crate) fn of_sibling() -> CloneArgs {
-        CloneArgs { flags: CLONE_PARENT, ..CloneArgs::default() }
+        CloneArgs { flags: CLONE_PARENT | CLONE_VFORK | CLONE_FILES, ..CloneArgs::default() }
     }
 }
 

@@ -9,11 +9,11 @@ use crate::call::{self, Plain};
 use crate::capabilities;
 use crate::home;
 use crate::identity;
-use crate::joiner::{Tolerate, not_dumpable};
+use crate::joiner::{Tolerate, decimal, not_dumpable};
 use crate::kernel::{errno, prctl};
 use crate::label;
 use crate::program;
-use crate::report::{reach, step, tell};
+use crate::report::{fail, reach, step, tell};
 use crate::sys::Errno;
 use crate::terminal;
 use crate::work::Work;
@@ -25,7 +25,7 @@ pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
         terminal::open(plan);
     }
     attributes(plan);
-    wait_for_go(plan);
+    limits(plan);
     let label = label::prepare(plan);
     let directory = identity::enter_directory(plan);
     if plan.has(flags::FIND_HOME) {
@@ -116,9 +116,20 @@ fn attributes(plan: &Plan<'_>) {
     }
 }
 
-/// The shim knows this process and has set its limits. A shim that died says nothing: then nothing
-/// happens here either.
-fn wait_for_go(plan: &Plan<'_>) {
+/// Resource limits. In a user namespace this process may not raise them: the shim does it then. A
+/// shim that died says nothing: then nothing happens here either.
+fn limits(plan: &Plan<'_>) {
+    reach(plan, Stage::Limits);
+    for limit in plan.slice(plan.header().limits).chunks_exact(24) {
+        if let Err((error, resource)) = set_limit(limit) {
+            let mut digits = [0; 12];
+            fail(Stage::Limits, error, decimal(resource, &mut digits));
+        }
+    }
+    if !plan.has(flags::HELD) {
+        return;
+    }
+    step(plan, Stage::Go, || tell(Kind::Waiting, 0));
     step(plan, Stage::Go, || {
         let mut answer = [0];
         match call::read(fd::CONTROL, &mut answer)? {
@@ -127,5 +138,13 @@ fn wait_for_go(plan: &Plan<'_>) {
             _ => Err(Errno(errno::EINVAL)),
         }
     });
-    reach(plan, Stage::Go);
+}
+
+/// One limit of the plan; the error comes with its number.
+fn set_limit(limit: &[u8]) -> Result<(), (Errno, i32)> {
+    let broken = (Errno(errno::EINVAL), -1);
+    let (number, values) = limit.split_first_chunk().ok_or(broken)?;
+    let number = u64::from_ne_bytes(*number);
+    let values = values.try_into().map_err(|_| broken)?;
+    call::set_limit(number, values).map_err(|error| (error, i32::try_from(number).unwrap_or(-1)))
 }

@@ -108,6 +108,8 @@ header! {
     /// Only in a helper built for tests: the stage at which it kills itself or, with
     /// [`crate::STOP`], stops. 0: none.
     failpoint: u32,
+    /// Signals that the shim ignores, bit N-1 for signal N: what is ignored survives execve.
+    ignored: u64,
     /// Capability sets as masks.
     bounding: u64,
     /// See above.
@@ -132,6 +134,8 @@ header! {
     apparmor: Slice,
     /// The working directory, one string.
     cwd: Slice,
+    /// Resource limits: number, soft and hard limit, `u64` each. Without `HELD`.
+    limits: Slice,
     /// Supplementary groups, `u32` each.
     groups: Slice,
     /// The seccomp program, `struct sock_filter` each, or empty.
@@ -168,6 +172,8 @@ pub mod flags {
     pub const CPUS_BEST_EFFORT: u32 = 1 << 9;
     /// One of the cgroups is enough, the first that can be joined (v2); else all that exist (v1).
     pub const ANY_CGROUP: u32 = 1 << 10;
+    /// The shim sets the resource limits: wait for it.
+    pub const HELD: u32 = 1 << 11;
     /// Every flag there is.
-    pub const ALL: u32 = (1 << 11) - 1;
+    pub const ALL: u32 = (1 << 12) - 1;
 }

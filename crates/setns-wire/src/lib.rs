@@ -32,7 +32,7 @@ pub use stage::Stage;
 /// "wedgexec" in ASCII.
 pub const MAGIC: u64 = 0x6365_7865_6764_6577;
 /// Raised whenever the meaning of a byte changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest plan, in bytes: what execve(2) can take at most (6 MiB of strings) and the rest.
 pub const LIMIT: usize = 8 << 20;
 /// The most instructions of a seccomp program, `BPF_MAXINSNS` of the kernel.

@@ -96,6 +96,7 @@ impl<'a> Plan<'a> {
         masks.into_iter().all(|mask| aligned(mask, 8))
             && aligned(header.scheduler, 8)
             && aligned(header.groups, 4)
+            && aligned(header.limits, 24)
             && aligned(header.seccomp, 8)
             && self.slice(header.seccomp).len() / 8 <= MAX_INSTRUCTIONS
             && strings.into_iter().all(|text| self.inside(text).is_some())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Messages on the control socket: one packet each.
 
-/// What the shim sends, a single byte: the process is known, limited and may become visible.
+/// What the shim sends, a single byte: the process that waits has its limits.
 pub const GO: u8 = 1;
 /// The longest text of a report, in bytes.
 pub const AUX: usize = 240;
@@ -9,7 +9,8 @@ pub const AUX: usize = 240;
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The process exists; the value is its pid in the shim's pid namespace.
+    /// There was a process, and it may have ended without a word; the value is its pid in the
+    /// shim's pid namespace. Of its own messages the socket says who sent them.
     Spawned = 1,
     /// The terminal's master comes with this packet.
     Terminal,
@@ -20,6 +21,8 @@ pub enum Kind {
     Failed,
     /// It cannot be done here: the OCI runtime may know how. Nothing visible has happened.
     Unsupported,
+    /// It waits for its limits, and [`GO`].
+    Waiting,
 }
 
 /// A packet of the helper.
@@ -65,6 +68,7 @@ impl<'a> Report<'a> {
             3 => Kind::Ready,
             4 => Kind::Failed,
             5 => Kind::Unsupported,
+            6 => Kind::Waiting,
             _ => return None,
         };
         let stage = words.next()?;

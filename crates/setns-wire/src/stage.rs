@@ -59,7 +59,9 @@ stages! {
     IoPriority,
     /// personality(2).
     Personality,
-    /// Waiting for the shim.
+    /// Setting the resource limits; the text is the number of the one that failed.
+    Limits,
+    /// Waiting for the shim to set them.
     Go,
     /// Opening the attribute file of AppArmor.
     AppArmorOpen,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -36,14 +37,11 @@ impl Cgroups {
 
     /// Whether the container is paused. A frozen ancestor does not count, a missing file means no.
     pub(crate) fn frozen(&self) -> bool {
-        let says = |path: PathBuf, value: &str| {
-            fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
-        };
         match self {
-            Cgroups::Unified { path, .. } => says(path.join("cgroup.freeze"), "1"),
+            Cgroups::Unified { path, .. } => says(&path.join("cgroup.freeze"), b"1"),
             Cgroups::Legacy { freezer: Some(freezer), .. } => {
-                !says(freezer.join("freezer.state"), "THAWED")
-                    && says(freezer.join("freezer.self_freezing"), "1")
+                !says(&freezer.join("freezer.state"), b"THAWED")
+                    && says(&freezer.join("freezer.self_freezing"), b"1")
             }
             Cgroups::Legacy { freezer: None, .. } => false,
         }
@@ -72,6 +70,13 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// Whether a file of one short line says `value`. By one read: it is asked before every exec.
+fn says(path: &Path, value: &[u8]) -> bool {
+    let mut line = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read(&mut line));
+    read.is_ok_and(|length| line.get(..length).unwrap_or_default().trim_ascii() == value)
 }
 
 fn open_directory(path: &Path) -> Option<OwnedFd> {

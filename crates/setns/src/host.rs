@@ -34,6 +34,8 @@ pub struct Host {
     /// Our own.
     pub(crate) namespaces: Namespaces,
     pub(crate) last_cap: u32,
+    /// The signals this process ignores, as a mask.
+    pub(crate) ignored: u64,
     pub(crate) apparmor: bool,
     pub(crate) selinux: bool,
     #[cfg(debug_assertions)]
@@ -59,7 +61,7 @@ impl Host {
         }
         let helper = helper().map_err(|err| failed("no memfd for the setns helper", &err))?;
         let null = File::options().read(true).write(true).open("/dev/null");
-        let namespaces = Namespaces::of("self").map_err(|err| failed("own namespaces", &err))?;
+        let namespaces = Namespaces::own().map_err(|err| failed("own namespaces", &err))?;
         let last_cap = fs::read_to_string("/proc/sys/kernel/cap_last_cap");
         Ok(Host {
             helper: Mutex::new(Arc::new(helper)),
@@ -67,6 +69,7 @@ impl Host {
             null: null.map_err(|err| failed("/dev/null", &err))?.into(),
             namespaces,
             last_cap: last_cap.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40),
+            ignored: ignored().ok_or_else(|| Unsupported::new("no SigIgn in /proc/self/status"))?,
             apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with(b"Y")),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
@@ -112,6 +115,14 @@ fn maps_everything() -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// The signals that this process ignores, proc_pid_status(5). What it ignores later does not matter
+/// to who gets handlers only.
+fn ignored() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
 /// The first two numbers of a release, uname(2).
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|char: char| !char.is_ascii_digit());
@@ -139,6 +150,13 @@ fn helper() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rust's runtime ignores SIGPIPE.
+    #[test]
+    fn what_is_ignored_is_known() {
+        let bit = 1 << (libc::SIGPIPE - 1);
+        assert_eq!(ignored().unwrap() & bit, bit);
+    }
 
     #[test]
     fn a_release_is_compared_by_its_numbers() {

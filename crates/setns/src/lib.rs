@@ -24,6 +24,7 @@ mod schedule;
 mod seccomp;
 mod stages;
 mod state;
+mod talk;
 mod text;
 
 pub use container::{Container, Place};

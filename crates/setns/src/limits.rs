@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Resource limits, set from outside: in a user namespace the process itself may not raise them.
+//! Resource limits. The process sets them itself, but in a user namespace, where it may not raise
+//! them: then it waits until they were set from outside.
 
 use std::io;
 
@@ -46,16 +47,25 @@ pub(crate) fn parse(limits: &[Rlimit]) -> Result<Vec<Limit>, Error> {
     limits.iter().map(parse).collect()
 }
 
+/// As the helper reads them.
+pub(crate) fn encode(limits: &[Limit]) -> Vec<u8> {
+    let words = |limit: &Limit| [u64::from(limit.resource), limit.soft, limit.hard];
+    limits.iter().flat_map(words).flat_map(u64::to_ne_bytes).collect()
+}
+
+/// The text for a limit that could not be set.
+pub(crate) fn refused(resource: &str, cause: &str) -> String {
+    format!(
+        "error setting rlimits for ready process: error setting rlimit type {resource}: {cause}"
+    )
+}
+
 /// Sets every limit of `pid`, which waits.
 pub(crate) fn apply(limits: &[Limit], pid: u32) -> Result<(), Error> {
     limits.iter().try_for_each(|limit| {
         let set = wedge_sys::set_limit_of(pid, limit.resource, limit.soft, limit.hard);
         set.map_err(|err: io::Error| {
-            Error::Start(format!(
-                "error setting rlimits for ready process: error setting rlimit type {}: {}",
-                limit.resource,
-                wedge_oci::go_text(&err),
-            ))
+            Error::Start(refused(&limit.resource.to_string(), &wedge_oci::go_text(&err)))
         })
     })
 }

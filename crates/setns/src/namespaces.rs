@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which namespaces a process is in, namespaces(7).
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,32 +20,45 @@ const KINDS: [(&str, &str, u32); 8] = [
 
 /// The flag of the mount namespace.
 pub(crate) const NEW_MOUNT: u32 = 0x0002_0000;
+/// The flag of the user namespace.
+pub(crate) const NEW_USER: u32 = 0x1000_0000;
 
 /// A process's namespaces: device and inode of each; none for a kind the kernel does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Namespaces([Option<(u64, u64)>; 8]);
 
 impl Namespaces {
-    /// Those of `pid`, a number or `self`, as they are now: a container's init may change its own.
-    pub(crate) fn of(pid: &str) -> io::Result<Namespaces> {
+    /// Those of this process.
+    pub(crate) fn own() -> io::Result<Namespaces> {
         let mut found = [None; 8];
         for (place, (name, ..)) in found.iter_mut().zip(KINDS) {
-            *place = match fs::metadata(format!("/proc/{pid}/ns/{name}")) {
-                Ok(metadata) => Some((metadata.dev(), metadata.ino())),
-                Err(err) if err.kind() == io::ErrorKind::NotFound => None,
-                Err(err) => return Err(err),
-            };
+            *place = look(&"self", name)?;
         }
         Ok(Namespaces(found))
     }
 
-    /// The flags of those among `wanted` that are not also ours. To join a user namespace one is
-    /// in already is an error, setns(2).
-    pub(crate) fn differing(&self, ours: &Namespaces, wanted: u32) -> u32 {
-        let pairs = self.0.iter().zip(&ours.0).zip(KINDS);
-        pairs
-            .filter(|((theirs, ours), (.., flag))| theirs != ours && wanted & flag != 0)
-            .fold(0, |flags, (_, (.., flag))| flags | flag)
+    /// The flags of those among `wanted` that `pid` is in and that are to be joined. To join one's
+    /// own changes nothing, but for two: that of a user namespace is an error, and that of a mount
+    /// namespace moves the root, setns(2).
+    ///
+    /// # Errors
+    /// Of stat(2): the process is gone, or was none.
+    pub(crate) fn to_join(&self, pid: u32, wanted: u32) -> io::Result<u32> {
+        let mut flags = 0;
+        for (ours, (name, _, flag)) in self.0.iter().zip(KINDS) {
+            let Some(ours) = ours.filter(|_| wanted & flag != 0) else { continue };
+            let same = matches!(flag, NEW_USER | NEW_MOUNT) && look(&pid, name)? == Some(ours);
+            flags |= if same { 0 } else { flag };
+        }
+        Ok(flags)
+    }
+}
+
+fn look(pid: &dyn Display, name: &str) -> io::Result<Option<(u64, u64)>> {
+    match fs::metadata(format!("/proc/{pid}/ns/{name}")) {
+        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
     }
 }
 
@@ -74,13 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_and_is_wanted_is_joined() {
-        let ours = Namespaces::of("self").unwrap();
-        assert_eq!(ours.differing(&ours, u32::MAX), 0);
+    fn what_is_wanted_is_joined_but_not_our_own_user_and_mount_namespace() {
+        let ours = Namespaces::own().unwrap();
+        let pid = std::process::id();
+        let net = flag("NEWNET").unwrap();
+        assert_eq!(ours.to_join(pid, NEW_USER | NEW_MOUNT | net).unwrap(), net);
+        assert_eq!(ours.to_join(pid, 0).unwrap(), 0);
         let mut other = ours.clone();
-        other.0[0] = Some((0, 0));
-        other.0[5] = Some((0, 0));
-        assert_eq!(other.differing(&ours, u32::MAX), 0x1000_0000 | NEW_MOUNT);
-        assert_eq!(other.differing(&ours, NEW_MOUNT), NEW_MOUNT);
+        (other.0[0], other.0[5]) = (Some((0, 0)), Some((0, 0)));
+        assert_eq!(other.to_join(pid, NEW_USER | NEW_MOUNT).unwrap(), NEW_USER | NEW_MOUNT);
+        assert_eq!(other.to_join(pid, NEW_MOUNT).unwrap(), NEW_MOUNT);
+        // A kernel without a kind has none to join.
+        other.0[3] = None;
+        assert_eq!(other.to_join(pid, net).unwrap(), 0);
     }
 }

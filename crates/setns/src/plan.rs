@@ -12,6 +12,7 @@ use crate::environment::{Candidates, Environment};
 use crate::error::{Error, Failure, Unsupported};
 use crate::host::Host;
 use crate::limits::{self, Limit};
+use crate::namespaces::NEW_USER;
 use crate::process::Process;
 
 /// What one exec needs.
@@ -69,6 +70,11 @@ impl<'a> Plan<'a> {
         self.cpus.initial.is_none()
     }
 
+    /// Whether the process waits until its limits are set from outside.
+    fn held(&self) -> bool {
+        self.namespaces & NEW_USER != 0 && !self.limits.is_empty()
+    }
+
     /// The bytes. With `join`, the helper joins the container's cgroups itself.
     pub(crate) fn encode(&self, host: &Host, join: bool) -> Result<Vec<u8>, Failure> {
         let mut body = Encoder::new();
@@ -82,6 +88,7 @@ impl<'a> Plan<'a> {
             namespaces: self.namespaces,
             last_cap: host.last_cap,
             failpoint: host.failpoint(),
+            ignored: host.ignored,
             cgroups: body.table(procs, 0),
             ..Header::default()
         };
@@ -119,6 +126,7 @@ impl<'a> Plan<'a> {
             Last::Reset => CpuSet::all().to_bytes(),
         };
         let keyring = container.keyring.as_deref().unwrap_or_default();
+        let limits = if self.held() { Vec::new() } else { limits::encode(&self.limits) };
         Header {
             oom_score_adj: container.oom_score_adj.unwrap_or_default(),
             umask: container.umask.unwrap_or_default(),
@@ -128,6 +136,7 @@ impl<'a> Plan<'a> {
             initial_cpus: body.bytes(&initial),
             last_cpus: body.bytes(&last),
             keyring: body.string(keyring.as_bytes()),
+            limits: body.bytes(&limits),
             ..header
         }
     }
@@ -167,6 +176,7 @@ impl<'a> Plan<'a> {
             (self.candidates.search, flags::SEARCH),
             (self.cpus.last == Last::Reset, flags::CPUS_BEST_EFFORT),
             (any_cgroup, flags::ANY_CGROUP),
+            (self.held(), flags::HELD),
         ]
         .into_iter()
         .filter(|(set, _)| *set)

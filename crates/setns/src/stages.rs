@@ -6,6 +6,7 @@ use wedge_setns_wire::{Report, Stage};
 
 use crate::container::Container;
 use crate::error::Error;
+use crate::limits;
 use crate::process::Process;
 use crate::text::{errno, quote};
 
@@ -32,6 +33,9 @@ pub(crate) fn explain(report: &Report<'_>, context: Context<'_>) -> Error {
     // The init became a zombie meanwhile, or its pid namespace has no init any more.
     if stage == Stage::Namespaces && report.errno == libc::ESRCH {
         return Error::Refused(STOPPED.to_owned());
+    }
+    if stage == Stage::Limits {
+        return Error::Start(limits::refused(&aux, &cause));
     }
     if let Some(text) = before_the_fork(stage, report.errno, &cause, &aux, context) {
         return Error::Start(text);

@@ -4,7 +4,7 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg};
 
 /// Receives one message with exactly one descriptor (`SCM_RIGHTS` of unix(7)), close-on-exec from
 /// the start so that a child spawned meanwhile cannot inherit it. Descriptors beyond the first
@@ -15,21 +15,34 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 /// `InvalidData` when the message has no descriptor.
 pub fn receive_fd(socket: impl AsFd) -> io::Result<OwnedFd> {
     let mut data = [0_u8; 4096];
-    let (length, received) = receive(socket, &mut data)?;
-    if received.is_none() && length == 0 {
+    let received = receive(socket, &mut data)?;
+    if received.fd.is_none() && received.length == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     received
+        .fd
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "message without a descriptor"))
 }
 
-/// Receives one message and the descriptor that comes with it, if any; the length of the message,
-/// 0 when the peer closed. Descriptors beyond the first are closed.
+/// A message of a Unix socket.
+#[derive(Debug)]
+pub struct Received {
+    /// Its length, 0 when the peer closed.
+    pub length: usize,
+    /// The descriptor that came with it.
+    pub fd: Option<OwnedFd>,
+    /// The pid of who sent it, by the kernel's word, in our pid namespace: on a socket with
+    /// `SO_PASSCRED` (unix(7)).
+    pub sender: Option<u32>,
+}
+
+/// Receives one message and the descriptor that comes with it, if any. Descriptors beyond the first
+/// are closed.
 ///
 /// # Errors
 /// `EAGAIN` on a non-blocking socket without a message, `ECONNRESET`.
-pub fn receive(socket: impl AsFd, data: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
+pub fn receive(socket: impl AsFd, data: &mut [u8]) -> io::Result<Received> {
+    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4], UnixCredentials);
     let mut parts = [IoSliceMut::new(data)];
     let message = recvmsg::<UnixAddr>(
         socket.as_fd().as_raw_fd(),
@@ -37,17 +50,21 @@ pub fn receive(socket: impl AsFd, data: &mut [u8]) -> io::Result<(usize, Option<
         Some(&mut space),
         MsgFlags::MSG_CMSG_CLOEXEC,
     )?;
-    let mut received = Vec::new();
+    let mut fds = Vec::new();
+    let mut sender = None;
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             for number in numbers {
                 // SAFETY: the kernel has just installed this descriptor for us, and this loop is
                 // the only place that sees its number.
-                received.push(unsafe { OwnedFd::from_raw_fd(number) });
+                fds.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
+        } else if let ControlMessageOwned::ScmCredentials(who) = control {
+            // 0: a process that has no pid here.
+            sender = u32::try_from(who.pid()).ok().filter(|pid| *pid != 0);
         }
     }
-    Ok((message.bytes, received.into_iter().next()))
+    Ok(Received { length: message.bytes, fd: fds.into_iter().next(), sender })
 }
 
 #[cfg(test)]
@@ -74,6 +91,18 @@ mod tests {
         let received = receive_fd(&ours).unwrap();
         let flags = nix::fcntl::fcntl(&received, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags, libc::FD_CLOEXEC);
+    }
+
+    #[test]
+    fn the_kernel_says_who_sent_a_message() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut data = [0; 8];
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(receive(&ours, &mut data).unwrap().sender, None);
+        nix::sys::socket::setsockopt(&ours, nix::sys::socket::sockopt::PassCred, &true).unwrap();
+        theirs.write_all(b"x").unwrap();
+        let received = receive(&ours, &mut data).unwrap();
+        assert_eq!((received.length, received.sender), (1, Some(std::process::id())));
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod tty;
 mod user_namespace;
 mod wait;
 
-pub use ancillary::{receive, receive_fd};
+pub use ancillary::{Received, receive, receive_fd};
 pub use fd::{stderr_to, take_inherited};
 pub use helper::{set_limit_of, spawn_helper};
 pub use inherit::{close_on_exec_from, pass_fd};

@@ -73,7 +73,8 @@ fn a_death_at_any_stage_is_an_error_and_leaves_nothing() {
         process["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
         process["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 5});
         reached.extend(stages_of(bench, &process).await);
-        let rest: BTreeSet<_> = NOT_REACHED.into_iter().chain([Stage::NamespaceRoot]).collect();
+        let rest: BTreeSet<_> =
+            NOT_REACHED.into_iter().chain([Stage::NamespaceRoot, Stage::Go]).collect();
         let all: BTreeSet<_> = Stage::ALL.iter().copied().collect();
         assert_eq!(all.difference(&reached).copied().collect::<BTreeSet<_>>(), rest);
     });
@@ -82,7 +83,9 @@ fn a_death_at_any_stage_is_an_error_and_leaves_nothing() {
 #[test]
 fn likewise_in_a_user_namespace() {
     Setup::in_user_namespace().run(async |bench| {
-        let reached = stages_of(bench, &bench.process(&["true"])).await;
-        assert!(reached.contains(&Stage::NamespaceRoot));
+        let mut process = bench.process(&["true"]);
+        process["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+        let reached = stages_of(bench, &process).await;
+        assert!(reached.contains(&Stage::NamespaceRoot) && reached.contains(&Stage::Go));
     });
 }

@@ -46,7 +46,7 @@ fn an_init_that_dies_while_its_namespaces_are_joined() {
 
 #[test]
 fn an_init_that_dies_beside_a_process_on_its_way() {
-    for stage in [Stage::Session, Stage::Go, Stage::WorkingDirectory, Stage::Execute] {
+    for stage in [Stage::Session, Stage::Limits, Stage::WorkingDirectory, Stage::Execute] {
         Setup::new().run(async |bench| {
             let text = format!("{START}procReady not received: signal: killed");
             assert_eq!(error_when_init_dies_at(bench, stage).await, text, "{stage:?}");
@@ -60,15 +60,12 @@ fn a_caller_that_gives_up_leaves_nothing() {
         let process = bench.process(&["true"]);
         for stage in [Stage::Signals, Stage::Clone, Stage::Session, Stage::Keyring, Stage::Uid] {
             bench.stop_at(stage);
-            let helper = tokio::select! {
+            tokio::select! {
                 outcome = bench.exec(&process) => panic!("{outcome:?}"),
-                helper = bench.stopped() => helper,
-            };
-            bench.go_through();
-            // It may have been killed by now. If its caller did not know it yet, it has no caller.
-            if Process::read(helper.pid).is_some() {
-                bench.signal(&helper, SIGCONT);
+                _ = bench.stopped() => {}
             }
+            bench.go_through();
+            // Also one that has not said a word yet, and stands still.
             bench.assert_nothing_left().await;
             assert_eq!(bench.output(&process).await, "");
         }
@@ -185,30 +182,39 @@ fn limits_are_set_before_the_process_goes_on() {
     });
 }
 
-/// A process that fails before it waits for the shim.
+/// A process that fails before the shim has heard of it.
 fn failing_early(bench: &Bench<'_>) -> (Value, String) {
     let mut process = bench.process(&["true"]);
     process["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 1000});
-    process["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
     (process, format!("{START}error setting scheduler: invalid argument"))
 }
 
+/// The kernel reports a message that nobody read before the end of a socket.
 #[test]
-fn what_a_helper_says_is_heard_though_it_has_not_listened() {
-    Setup::new().run(async |bench| {
-        let (process, text) = failing_early(bench);
-        bench.stop_at(Stage::Scheduler);
-        let go_on = async {
+fn a_helper_that_dies_without_having_listened() {
+    let mut setup = Setup::in_user_namespace();
+    setup.config["process"]["rlimits"] = json!([]);
+    setup.run(async |bench| {
+        let mut process = bench.process(&["true"]);
+        process["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 7}]);
+        bench.stop_at(Stage::Go);
+        let die = async {
+            // Before it asks for its limits, and then when it has asked.
             let helper = bench.stopped().await;
-            bench.go_through();
-            // The pid is known, so the answer is under way, which it will never read.
-            until("the shim has answered", || {
-                (Process::children().len() == 2 && bench.reaper.counts() == (1, 0, 0)).then_some(())
+            bench.signal(&helper, SIGCONT);
+            until("the limits were set", || {
+                let limits = fs::read_to_string(helper.path("limits")).unwrap();
+                let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+                core.is_some_and(|line| line.contains(" 7 ")).then_some(())
             })
             .await;
-            bench.signal(&helper, SIGCONT);
+            bench.go_through();
+            // The answer follows in the same breath.
+            tokio::task::yield_now().await;
+            bench.signal(&helper, SIGKILL);
         };
-        assert_eq!(tokio::join!(bench.error(&process), go_on).0, text);
+        let (error, ()) = tokio::join!(bench.error(&process), die);
+        assert_eq!(error, format!("{START}procReady not received: signal: killed"));
     });
 }
 

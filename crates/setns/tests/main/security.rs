@@ -17,7 +17,7 @@ const SIGCONT: i32 = 18;
 const INSIDE: [Stage; 18] = [
     Stage::Session,
     Stage::Keyring,
-    Stage::Go,
+    Stage::Limits,
     Stage::WorkingDirectory,
     Stage::Bounding,
     Stage::KeepCaps,
