@@ -34,22 +34,16 @@ impl Frame {
 
     /// Reads the next frame.
     pub(crate) fn read_from(mut stream: impl Read) -> io::Result<Frame> {
-        let len = read_u32(&mut stream)?;
-        let id = read_u32(&mut stream)?;
-        let mut kind_and_flags = [0; 2];
-        stream.read_exact(&mut kind_and_flags)?;
+        let mut header = [0; 10];
+        stream.read_exact(&mut header)?;
+        let [l0, l1, l2, l3, s0, s1, s2, s3, kind, _flags] = header;
+        let len = u32::from_be_bytes([l0, l1, l2, l3]);
+        let id = u32::from_be_bytes([s0, s1, s2, s3]);
         if len > MAX {
             return Err(io::Error::other(format!("a frame of {len} bytes")));
         }
         let mut payload = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         stream.read_exact(&mut payload)?;
-        let [kind, _flags] = kind_and_flags;
         Ok(Frame { stream: id, kind, payload })
     }
-}
-
-fn read_u32(mut stream: impl Read) -> io::Result<u32> {
-    let mut bytes = [0; 4];
-    stream.read_exact(&mut bytes)?;
-    Ok(u32::from_be_bytes(bytes))
 }

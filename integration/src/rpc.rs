@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protobuf::Message;
 pub use ttrpc::proto::Code;
@@ -85,12 +85,25 @@ pub fn assert_refused<T: fmt::Debug>(result: Result<T, RpcError>, code: Code, te
 /// Calls waiting for their answers, by stream. `None` when the connection has ended.
 type Pending = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<Vec<u8>>>>>>;
 
+/// Who reads the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Nobody: nobody waits.
+    Nobody,
+    /// The only call there is. Without a thread in between, a call costs what the server makes it
+    /// cost: that matters to who measures it.
+    Caller,
+    /// A thread, since there were two calls at a time.
+    Thread,
+}
+
 /// A connection to a ttrpc server; closed when dropped.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     writer: Mutex<UnixStream>,
     pending: Pending,
+    reader: Mutex<Reader>,
     next: AtomicU32,
 }
 
@@ -102,11 +115,9 @@ impl Client {
     pub fn connect(path: &Path) -> io::Result<Client> {
         let stream = UnixStream::connect(path)?;
         let writer = Mutex::new(stream.try_clone()?);
-        let reader = stream.try_clone()?;
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
-        let answers = Arc::clone(&pending);
-        thread::spawn(move || dispatch(&reader, &answers));
-        Ok(Client { stream, writer, pending, next: AtomicU32::new(1) })
+        let reader = Mutex::new(Reader::Nobody);
+        Ok(Client { stream, writer, pending, reader, next: AtomicU32::new(1) })
     }
 
     /// Calls a method with typed messages, within [`LIMIT`].
@@ -184,14 +195,73 @@ impl Client {
         lock(&self.pending).as_mut().ok_or(RpcError::Closed)?.insert(stream, sender);
         Frame { stream, kind: REQUEST, payload }.write_to(&*writer)?;
         drop(writer);
-        let answer = receiver.recv_timeout(limit).map_err(|error| match error {
-            RecvTimeoutError::Timeout => RpcError::Timeout,
-            RecvTimeoutError::Disconnected => RpcError::Closed,
-        });
+        let answer = if self.take_the_reader() {
+            let answer = self.read_until(stream, limit);
+            self.pass_the_reader_on(stream)?;
+            answer
+        } else {
+            receiver.recv_timeout(limit).map_err(|error| match error {
+                RecvTimeoutError::Timeout => RpcError::Timeout,
+                RecvTimeoutError::Disconnected => RpcError::Closed,
+            })
+        };
         if let Some(pending) = lock(&self.pending).as_mut() {
             pending.remove(&stream);
         }
         answer
+    }
+
+    fn reader(&self) -> std::sync::MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_the_reader(&self) -> bool {
+        let mut reader = self.reader();
+        let free = *reader == Reader::Nobody;
+        if free {
+            *reader = Reader::Caller;
+        }
+        free
+    }
+
+    /// Reads until the answer to `stream`; others go to whom they are for.
+    fn read_until(&self, stream: u32, limit: Duration) -> Result<Vec<u8>, RpcError> {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(RpcError::Timeout);
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match Frame::read_from(&self.stream) {
+                Ok(frame) if frame.stream == stream => return Ok(frame.payload),
+                Ok(frame) => hand_over(frame, &self.pending),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(RpcError::Timeout);
+                }
+                Err(_) => {
+                    *lock(&self.pending) = None;
+                    return Err(RpcError::Closed);
+                }
+            }
+        }
+    }
+
+    /// Whoever else waits by now cannot read by itself any more.
+    fn pass_the_reader_on(&self, stream: u32) -> io::Result<()> {
+        let mut reader = self.reader();
+        let others = lock(&self.pending)
+            .as_ref()
+            .is_some_and(|all| all.keys().any(|waiting| *waiting != stream));
+        if !others {
+            *reader = Reader::Nobody;
+            return Ok(());
+        }
+        *reader = Reader::Thread;
+        self.stream.set_read_timeout(None)?;
+        let (stream, answers) = (self.stream.try_clone()?, Arc::clone(&self.pending));
+        thread::spawn(move || dispatch(&stream, &answers));
+        Ok(())
     }
 }
 
@@ -211,10 +281,14 @@ fn lock(pending: &Pending) -> PendingGuard<'_> {
 /// Hands answers to their callers until the connection ends; then no caller waits any more.
 fn dispatch(stream: &UnixStream, pending: &Pending) {
     while let Ok(frame) = Frame::read_from(stream) {
-        let caller = lock(pending).as_mut().and_then(|all| all.remove(&frame.stream));
-        if let Some(caller) = caller {
-            caller.send(frame.payload).ok();
-        }
+        hand_over(frame, pending);
     }
     *lock(pending) = None;
+}
+
+fn hand_over(frame: Frame, pending: &Pending) {
+    let caller = lock(pending).as_mut().and_then(|all| all.remove(&frame.stream));
+    if let Some(caller) = caller {
+        caller.send(frame.payload).ok();
+    }
 }

@@ -126,7 +126,7 @@ impl Container {
                 plan.as_fd(),
                 self.init.as_fd(),
             ];
-            wedge_sys::spawn_helper(host.helper().as_fd(), &fds, cgroup.map(AsFd::as_fd))
+            wedge_sys::spawn_helper(host.helper().as_fd(), &fds, cgroup.map(AsFd::as_fd), host.heap)
         };
         let directory = self.cgroups.directory().filter(|_| plan.may_start_in_cgroup());
         let born = match directory {

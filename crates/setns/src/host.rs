@@ -12,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::Unsupported;
 use crate::namespaces::Namespaces;
+use wedge_sys::Heap;
 
 /// The setns helper, an ELF executable.
 const HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wedge-setns"));
@@ -33,6 +34,8 @@ pub struct Host {
     pub(crate) null: OwnedFd,
     /// Our own.
     pub(crate) namespaces: Namespaces,
+    /// To be left out when the helper is forked.
+    pub(crate) heap: Option<Heap>,
     pub(crate) last_cap: u32,
     /// The signals this process ignores, as a mask.
     pub(crate) ignored: u64,
@@ -69,6 +72,7 @@ impl Host {
             null: null.map_err(|err| failed("/dev/null", &err))?.into(),
             namespaces,
             last_cap: last_cap.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40),
+            heap: None,
             ignored: ignored().ok_or_else(|| Unsupported::new("no SigIgn in /proc/self/status"))?,
             apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with(b"Y")),
@@ -76,6 +80,13 @@ impl Host {
             #[cfg(debug_assertions)]
             failpoint: std::sync::atomic::AtomicU32::new(0),
         })
+    }
+
+    /// Makes execs cheaper in a process of which only this thread forks.
+    #[must_use]
+    pub fn of_the_only_forking_thread(mut self) -> Host {
+        self.heap = Heap::own().inspect_err(|err| log::debug!("no heap to leave out: {err}")).ok();
+        self
     }
 
     pub(crate) fn helper(&self) -> Arc<OwnedFd> {

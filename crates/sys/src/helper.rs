@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
+use crate::heap::Heap;
 use libc::{c_char, c_int, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
@@ -33,6 +34,8 @@ struct CloneArgs {
 /// there. If it cannot be executed, the child writes the errno as a native `i32` to its descriptor
 /// 3 and exits with 127.
 ///
+/// With `heap`, that is not copied for the child; no other thread may fork meanwhile.
+///
 /// JUSTIFICATION: [`std::process::Command`] can neither execute a descriptor nor start in a
 /// cgroup. No `CLONE_VM`: the kernel's OOM killer ends every process that shares the memory of
 /// one it kills (`__oom_kill_process` of `mm/oom_kill.c`), and with `memory.oom.group` it kills
@@ -45,6 +48,7 @@ pub fn spawn_helper(
     executable: BorrowedFd<'_>,
     fds: &[BorrowedFd<'_>; 6],
     cgroup: Option<BorrowedFd<'_>>,
+    heap: Option<Heap>,
 ) -> io::Result<u32> {
     let mut args =
         CloneArgs { exit_signal: libc::SIGCHLD.unsigned_abs().into(), ..Default::default() };
@@ -58,14 +62,23 @@ pub fn spawn_helper(
     // Handlers are inherited until execve, and ours write to a pipe that parent and child share.
     // The program has to unblock its signals.
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
-    // SAFETY: without CLONE_VM and with no stack given this is fork(2): the child runs on its own
-    // copy of this stack. As the parent may have other threads, of which the child has none, the
-    // child may take no lock: it only makes system calls and never returns from `execute`. The
-    // kernel reads one structure of the size given.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
-    if pid == 0 {
-        execute(executable, fds);
-    }
+    let fork = || {
+        // SAFETY: without CLONE_VM and with no stack given this is fork(2): the child runs on its
+        // own copy of this stack. As the parent may have other threads, of which the child has
+        // none, the child may take no lock: it only makes system calls and never returns from
+        // `execute`, which is given all it needs by value, not in the heap. The kernel reads one
+        // structure of the size given.
+        let pid =
+            unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+        if pid == 0 {
+            execute(executable, fds);
+        }
+        pid
+    };
+    let pid = match heap {
+        Some(heap) => heap.without(fork),
+        None => fork(),
+    };
     let failed = io::Error::last_os_error();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     u32::try_from(pid).map_err(|_| failed)
@@ -142,7 +155,8 @@ mod tests {
         let mut output = tempfile::tempfile().unwrap();
         let mut control = tempfile::tempfile().unwrap();
         let (out, ctl, nul) = (output.as_fd(), control.as_fd(), null.as_fd());
-        let pid = spawn_helper(executable.as_fd(), &[nul, out, nul, ctl, nul, nul], None).unwrap();
+        let pid =
+            spawn_helper(executable.as_fd(), &[nul, out, nul, ctl, nul, nul], None, None).unwrap();
         let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid.cast_signed()), None);
         status.unwrap();
         let (mut text, mut errno) = (String::new(), Vec::new());

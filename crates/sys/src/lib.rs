@@ -9,6 +9,7 @@
 
 mod ancillary;
 mod fd;
+mod heap;
 mod helper;
 mod inherit;
 mod loop_device;
@@ -26,6 +27,7 @@ mod wait;
 
 pub use ancillary::{Received, receive, receive_fd};
 pub use fd::{stderr_to, take_inherited};
+pub use heap::Heap;
 pub use helper::{set_limit_of, spawn_helper};
 pub use inherit::{close_on_exec_from, pass_fd};
 pub use loop_device::{configure_loop_device, free_loop_device};

@@ -34,7 +34,7 @@ impl Node {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let host = Host::new(OURSELVES)?;
+        let host = Host::new(OURSELVES)?.of_the_only_forking_thread();
         Ok(self.host.get_or_init(|| host))
     }
 }
