@@ -4,9 +4,7 @@
 
 use core::ffi::CStr;
 
-use crate::kernel::{
-    CloneArgs, FilterProgram, IoVec, MsgHdr, Rights, SigAction, Statx, WinSize, ioctl, nr, open,
-};
+use crate::kernel::{CloneArgs, FilterProgram, Statx, WinSize, ioctl, nr, open};
 use crate::sys::{Errno, Result, syscall};
 
 pub(crate) fn exit(status: i32) -> ! {
@@ -186,14 +184,6 @@ pub(crate) fn set_limit(resource: u64, limit: &[u8; 16]) -> Result<()> {
     unsafe { syscall(nr::PRLIMIT64, [0, resource, limit.as_ptr().addr(), 0]) }.map(drop)
 }
 
-/// Signal `signal` does what it does by default.
-pub(crate) fn default_signal(signal: u32) -> Result<()> {
-    let action = SigAction::default();
-    let from = (&raw const action).addr();
-    // SAFETY: the kernel reads one structure of this layout; no handler is installed.
-    unsafe { syscall(nr::RT_SIGACTION, [word(signal), from, 0, size_of::<u64>()]) }.map(drop)
-}
-
 /// No signal is blocked.
 pub(crate) fn unblock_signals() -> Result<()> {
     const SIG_SETMASK: usize = 2;
@@ -263,44 +253,6 @@ pub(crate) fn control_terminal(fd: i32) -> Result<()> {
     unsafe { syscall(nr::IOCTL, [number(fd), ioctl::TIOCSCTTY, 0]) }.map(drop)
 }
 
-/// Sends `packet` and a copy of `passed` on a unix(7) socket.
-pub(crate) fn send_fd(socket: i32, packet: &[u8], passed: i32) -> Result<()> {
-    const SOL_SOCKET: i32 = 1;
-    const SCM_RIGHTS: i32 = 1;
-    let rights = Rights {
-        // A header and one int; the padding is not counted, cmsg(3).
-        length: size_of::<Rights>() - size_of::<i32>(),
-        level: SOL_SOCKET,
-        kind: SCM_RIGHTS,
-        fd: passed,
-        padding: 0,
-    };
-    let part = IoVec { base: packet.as_ptr(), length: packet.len() };
-    let message = MsgHdr {
-        name: 0,
-        name_length: 0,
-        iov: &raw const part,
-        iov_count: 1,
-        control: &raw const rights,
-        control_length: size_of::<Rights>(),
-        flags: 0,
-    };
-    // SAFETY: the message points to live values of the lengths it gives; the kernel only reads.
-    unsafe { syscall(nr::SENDMSG, [number(socket), (&raw const message).addr(), 0]) }.map(drop)
-}
-
-/// The type of a socket, SOL_SOCKET/SO_TYPE of socket(7).
-pub(crate) fn socket_type(fd: i32) -> Result<i32> {
-    const SOL_SOCKET: usize = 1;
-    const SO_TYPE: usize = 3;
-    let mut kind = 0_i32;
-    let mut length = 4_u32;
-    let (into, size) = ((&raw mut kind).addr(), (&raw mut length).addr());
-    // SAFETY: the kernel writes at most `length` bytes to `kind`, and `length` itself.
-    unsafe { syscall(nr::GETSOCKOPT, [number(fd), SOL_SOCKET, SO_TYPE, into, size]) }?;
-    Ok(kind)
-}
-
 /// A private, writable mapping: of a file, or of zeros.
 pub(crate) fn map(fd: Option<i32>, length: usize) -> Result<&'static mut [u8]> {
     const READ_WRITE: usize = 3;
@@ -319,11 +271,10 @@ pub(crate) fn map(fd: Option<i32>, length: usize) -> Result<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(at, length) })
 }
 
-/// fork(2), with our parent as the child's parent too. Returns 0 in the child, at once, and its pid
-/// here when it is another program or has ended. A descriptor that it closes before is closed here
-/// too.
-pub(crate) fn fork_sibling() -> Result<u32> {
-    let args = CloneArgs::of_sibling();
+/// fork(2), with our parent as the child's parent too, and in `cgroup`, a directory of cgroup v2, if
+/// there is one. Returns the pid, 0 in the child.
+pub(crate) fn fork_sibling(cgroup: Option<i32>) -> Result<u32> {
+    let args = CloneArgs::of_sibling(cgroup);
     let from = (&raw const args).addr();
     // SAFETY: without CLONE_VM the child has a copy of this memory and this stack, and this
     // program has one thread: it goes on here as if nothing had happened.
@@ -373,7 +324,7 @@ fn interrupted(result: Result<usize>) -> bool {
 }
 
 /// An int as a register: sign-extended, as C would.
-fn number(value: i32) -> usize {
+pub(crate) fn number(value: i32) -> usize {
     (value as isize).cast_unsigned()
 }
 
@@ -381,6 +332,6 @@ fn word(value: u32) -> usize {
     value as usize
 }
 
-fn fd(value: usize) -> i32 {
+pub(crate) fn fd(value: usize) -> i32 {
     i32::try_from(value).unwrap_or(-1)
 }

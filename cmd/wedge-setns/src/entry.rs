@@ -3,7 +3,7 @@
 
 use core::arch::{asm, global_asm};
 
-use crate::{call, joiner};
+use crate::{call, nursery};
 
 // The kernel starts a program with its arguments on the stack, which nobody here wants, and
 // without a frame; the psABI wants the stack aligned to 16 bytes at a call.
@@ -18,7 +18,7 @@ global_asm!(
 );
 
 extern "C" fn main() -> ! {
-    joiner::main()
+    nursery::main()
 }
 
 #[panic_handler]

@@ -5,18 +5,16 @@ use wedge_setns_wire::{Kind, Plan, Stage, fd, flags};
 
 use crate::call::{self, Plain};
 use crate::kernel::{CLONE_NEWUSER, errno, open, prctl};
+use crate::nursery::NOT_OURS;
 use crate::payload;
 use crate::report::{fail, reach, step, tell};
 use crate::sys::{Errno, Result};
 use crate::work::{self, Work};
 
-/// Exit status of a helper that was started by something else than the shim: by a container that
-/// executes `/proc/self/exe`, for instance.
-const NOT_OURS: i32 = 255;
-
-pub(crate) fn main() -> ! {
-    const SOCK_SEQPACKET: i32 = 5;
-    if call::socket_type(fd::CONTROL) != Ok(SOCK_SEQPACKET) {
+/// With descriptors of a request, which become 0, 1, 2, …
+pub(crate) fn main(fds: &[i32; fd::COUNT]) -> ! {
+    if take(fds).is_err() {
+        // The control socket may be missing: its end says the rest.
         call::exit(NOT_OURS);
     }
     let plan = match work::read_plan(fd::PLAN) {
@@ -27,24 +25,23 @@ pub(crate) fn main() -> ! {
     normalise(&plan);
     settle(&plan);
     join(&plan);
-    match step(&plan, Stage::Clone, call::fork_sibling) {
+    match step(&plan, Stage::Clone, || call::fork_sibling(None)) {
         0 => payload::run(&plan, work),
-        // If it has become the program, it has closed the socket and this does nothing.
         pid => match tell(Kind::Spawned, pid) {
-            Ok(()) | Err(_) => call::exit(0),
+            Ok(()) => call::exit(0),
+            Err(_) => call::exit(NOT_OURS),
         },
     }
 }
 
+/// Each has a higher number than the one it becomes, and those between are taken already.
+fn take(fds: &[i32; fd::COUNT]) -> Result<()> {
+    (0..).zip(fds).try_for_each(|(number, fd)| call::duplicate(*fd, number))
+}
+
 /// Undoes what was inherited from the shim.
 fn normalise(plan: &Plan<'_>) {
-    step(plan, Stage::Signals, || {
-        // Ignored and blocked signals survive execve, and Rust ignores SIGPIPE.
-        let ignored = |signal: &u32| plan.header().ignored & (1 << (signal - 1)) != 0;
-        (1..=64).filter(ignored).try_for_each(call::default_signal)?;
-        call::unblock_signals()?;
-        call::set_name(c"wedge-setns")
-    });
+    step(plan, Stage::Signals, call::unblock_signals);
     if plan.has(flags::OOM_SCORE) {
         // Before it is not dumpable: the file then belongs to somebody else.
         step(plan, Stage::OomScore, || set_oom_score(plan.header().oom_score_adj));
@@ -52,7 +49,7 @@ fn normalise(plan: &Plan<'_>) {
     step(plan, Stage::Dumpable, not_dumpable);
     step(plan, Stage::Descriptors, || {
         call::close(fd::PLAN)?;
-        call::close_from(fd::FIRST_UNKNOWN)
+        call::close_from(fd::INIT.cast_unsigned() + 1)
     });
 }
 

@@ -7,7 +7,6 @@ pub(crate) mod nr {
     pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;
     pub(crate) const MMAP: usize = 9;
-    pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const RT_SIGPROCMASK: usize = 14;
     pub(crate) const IOCTL: usize = 16;
     #[cfg(failpoints)]
@@ -15,6 +14,7 @@ pub(crate) mod nr {
     #[cfg(failpoints)]
     pub(crate) const KILL: usize = 62;
     pub(crate) const SENDMSG: usize = 46;
+    pub(crate) const RECVMSG: usize = 47;
     pub(crate) const GETSOCKOPT: usize = 55;
     pub(crate) const EXECVE: usize = 59;
     pub(crate) const GETCWD: usize = 79;
@@ -106,9 +106,8 @@ pub(crate) const CAP_SETPCAP: u64 = 1 << 8;
 pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// The flag of setns(2) for a user namespace, `linux/sched.h`.
 pub(crate) const CLONE_NEWUSER: u32 = 0x1000_0000;
-const CLONE_FILES: u64 = 0x400;
-const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT: u64 = 0x8000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `linux/magic.h`.
 pub(crate) const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 /// The file type in a mode, and the types that are looked at, `linux/stat.h`.
@@ -153,24 +152,20 @@ pub(crate) struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
 impl CloneArgs {
-    /// A child of our own parent, which signals as we do. We go on when it has executed a program
-    /// or has ended; until then it has our table of descriptors.
-    pub(crate) fn of_sibling() -> CloneArgs {
-        CloneArgs { flags: CLONE_PARENT | CLONE_VFORK | CLONE_FILES, ..CloneArgs::default() }
+    /// A child of our own parent, which signals as we do.
+    pub(crate) fn of_sibling(cgroup: Option<i32>) -> CloneArgs {
+        let (flags, cgroup) = match cgroup {
+            Some(cgroup) => (CLONE_PARENT | CLONE_INTO_CGROUP, cgroup.unsigned_abs().into()),
+            None => (CLONE_PARENT, 0),
+        };
+        CloneArgs { flags, cgroup, ..CloneArgs::default() }
     }
-}
-
-/// The kernel's `struct sigaction`, `asm/signal.h`.
-#[repr(C)]
-#[derive(Default)]
-pub(crate) struct SigAction {
-    handler: usize,
-    flags: u64,
-    restorer: usize,
-    mask: u64,
 }
 
 /// `struct __user_cap_header_struct`, `linux/capability.h`.
@@ -208,7 +203,7 @@ pub(crate) struct WinSize {
 /// `struct iovec`, `linux/uio.h`.
 #[repr(C)]
 pub(crate) struct IoVec {
-    pub(crate) base: *const u8,
+    pub(crate) base: usize,
     pub(crate) length: usize,
 }
 
@@ -217,19 +212,21 @@ pub(crate) struct IoVec {
 pub(crate) struct MsgHdr {
     pub(crate) name: usize,
     pub(crate) name_length: usize,
-    pub(crate) iov: *const IoVec,
+    pub(crate) iov: usize,
     pub(crate) iov_count: usize,
-    pub(crate) control: *const Rights,
+    pub(crate) control: usize,
     pub(crate) control_length: usize,
     pub(crate) flags: usize,
 }
 
-/// A `struct cmsghdr` with one descriptor.
+/// A `struct cmsghdr` with room for descriptors, and what follows it up to the next multiple of 8.
 #[repr(C)]
 pub(crate) struct Rights {
     pub(crate) length: usize,
     pub(crate) level: i32,
     pub(crate) kind: i32,
-    pub(crate) fd: i32,
-    pub(crate) padding: i32,
+    pub(crate) fds: [i32; MOST_FDS],
 }
+
+/// As many descriptors as ever come with a message, and an even number.
+pub(crate) const MOST_FDS: usize = 8;

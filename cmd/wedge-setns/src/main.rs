@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The setns helper: joins a container and becomes the process of an exec.
 //!
-//! It is two processes. The *joiner* starts in the host's namespaces, joins the container's and
-//! forks the *payload*, which is born inside, sets itself up and executes the program. The fork
-//! comes last for security: a process is visible in the container from its birth, and at that
-//! moment it must hold nothing of the host (CVE-2016-9962, CVE-2024-21626).
+//! It is three processes. The *nursery* is started once per shim and forks a *joiner* for each exec,
+//! in the container's cgroup where there is one to be born in. The joiner starts in the host's
+//! namespaces, joins the container's and forks the *payload*, which is born inside, sets itself up and
+//! executes the program. That fork comes last for security: a process is visible in the container
+//! from its birth, and at that moment it must hold nothing of the host (CVE-2016-9962,
+//! CVE-2024-21626).
 //!
 //! No C library and no allocator: nothing is loaded from the container (CVE-2019-14271), and it
 //! starts in some ten microseconds. It runs only from a sealed memfd, so that
@@ -24,9 +26,11 @@ mod identity;
 mod joiner;
 mod kernel;
 mod label;
+mod nursery;
 mod payload;
 mod program;
 mod report;
+mod socket;
 mod sys;
 mod terminal;
 mod work;

@@ -8,6 +8,7 @@ use wedge_setns_wire::{Kind, PACKET, Plan, Report, Stage, fd};
 use crate::call;
 #[cfg(failpoints)]
 use crate::kernel::{SIGKILL, SIGSTOP};
+use crate::socket;
 use crate::sys::{Errno, Result};
 
 /// Sends a report without a text. A shim that is gone cannot be told: whoever waits for its answer
@@ -47,7 +48,7 @@ fn send(report: Report<'_>, passed: Option<i32>) -> Result<()> {
     let length = report.encode(&mut packet);
     let packet = packet.get(..length).unwrap_or_default();
     match passed {
-        Some(passed) => call::send_fd(fd::CONTROL, packet, passed),
+        Some(passed) => socket::send(fd::CONTROL, packet, passed),
         // A plain write: a filter that is loaded by now may forbid the calls of sockets.
         None => call::write(fd::CONTROL, packet).map(drop),
     }

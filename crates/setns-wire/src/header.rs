@@ -108,8 +108,6 @@ header! {
     /// Only in a helper built for tests: the stage at which it kills itself or, with
     /// [`crate::STOP`], stops. 0: none.
     failpoint: u32,
-    /// Signals that the shim ignores, bit N-1 for signal N: what is ignored survives execve.
-    ignored: u64,
     /// Capability sets as masks.
     bounding: u64,
     /// See above.

@@ -16,6 +16,7 @@ extern crate alloc;
 #[cfg(any(feature = "encode", test))]
 mod encode;
 mod header;
+mod nursery;
 mod passwd;
 mod plan;
 mod report;
@@ -24,6 +25,7 @@ mod stage;
 #[cfg(any(feature = "encode", test))]
 pub use encode::Encoder;
 pub use header::{Header, Slice, flags};
+pub use nursery::{BIRTH, Birth, REQUEST};
 pub use passwd::home_of;
 pub use plan::{Invalid, Plan};
 pub use report::{AUX, GO, Kind, PACKET, Report};
@@ -41,14 +43,15 @@ pub const MAX_INSTRUCTIONS: usize = 4096;
 /// In `failpoint`: SIGSTOP instead of SIGKILL.
 pub const STOP: u32 = 1 << 31;
 
-/// The descriptors the helper starts with, beside 0, 1 and 2.
+/// The descriptors of the helper, beside 0, 1 and 2. A request to the nursery brings those of a
+/// joiner, in the order of their numbers from 0 on, and last, maybe, the cgroup it is born in.
 pub mod fd {
-    /// The control socket: SOCK_SEQPACKET, unix(7).
+    /// The control socket: SOCK_SEQPACKET, unix(7). That of the nursery has the same number.
     pub const CONTROL: i32 = 3;
     /// The plan: a memfd.
     pub const PLAN: i32 = 4;
     /// The container's init: a pidfd.
     pub const INIT: i32 = 5;
-    /// The first one that must not be there.
-    pub const FIRST_UNKNOWN: u32 = 6;
+    /// How many there are.
+    pub const COUNT: usize = 6;
 }

@@ -23,6 +23,8 @@ pub enum Kind {
     Unsupported,
     /// It waits for its limits, and [`GO`].
     Waiting,
+    /// There is no joiner: errno says why. From the nursery.
+    NotBorn,
 }
 
 /// A packet of the helper.
@@ -69,6 +71,7 @@ impl<'a> Report<'a> {
             4 => Kind::Failed,
             5 => Kind::Unsupported,
             6 => Kind::Waiting,
+            7 => Kind::NotBorn,
             _ => return None,
         };
         let stage = words.next()?;

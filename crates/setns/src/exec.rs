@@ -7,12 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::fstat;
 use wedge_reaper::{ExitWatch, Reaper};
 use wedge_sys::PidFd;
 
 use crate::container::Container;
-use crate::error::{Error, Failure, Unsupported};
+use crate::error::{Error, Failure};
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::process::Process;
@@ -66,29 +65,40 @@ impl Container {
         }
         let namespaces = self.namespaces_now(host)?;
         let plan = Plan::new(host, self, &process, namespaces)?;
-        match self.attempt((host, reaper), &plan, &process, stdio).await {
-            Err(Stopped::HelperBusy) => {
-                let failed =
-                    |err| Unsupported::new(format!("no memfd for the setns helper: {err}"));
-                host.renew_helper().map_err(failed)?;
-                Ok(self.attempt((host, reaper), &plan, &process, stdio).await?)
+        let context = Context { container: self, process: &process };
+        if plan.birthplace().is_some() {
+            match self.attempt((host, reaper), &plan, context, stdio, false).await {
+                // Whatever the reason, joining by hand may work and else says why not.
+                Err(Stopped::NotBorn(_)) => {}
+                result => return Ok(result?),
             }
-            result => Ok(result?),
         }
+        Ok(self.attempt((host, reaper), &plan, context, stdio, true).await?)
     }
 
+    /// With `join`, the helper joins the cgroups itself.
     async fn attempt(
         &self,
         (host, reaper): (&Host, &Reaper),
         plan: &Plan<'_>,
-        process: &Process,
+        context: Context<'_>,
         stdio: Stdio<'_>,
+        join: bool,
     ) -> Result<Started, Stopped> {
-        let payload = reaper.expect();
-        let joiner = reaper.expect();
-        let (socket, pid) = self.launch(host, plan, stdio)?;
-        let mut talk = Talk::with((joiner, pid), payload, socket)?;
-        let context = Context { container: self, process, joiner: pid };
+        let (ours, theirs) = sockets().map_err(failed)?;
+        let bytes = in_memory(&plan.encode(host, join)?).map_err(failed)?;
+        let null = host.null.as_fd();
+        let fds = [
+            stdio.stdin.unwrap_or(null),
+            stdio.stdout.unwrap_or(null),
+            stdio.stderr.unwrap_or(null),
+            theirs.as_fd(),
+            bytes.as_fd(),
+            self.init.as_fd(),
+        ];
+        let cgroup = plan.birthplace().filter(|_| !join).map(AsFd::as_fd);
+        let mut talk = Talk::begin((host, reaper), ours, (fds, cgroup))?;
+        drop((theirs, bytes));
         match tokio::time::timeout(LIMIT, talk.hold(plan, context)).await {
             Ok(result) => result,
             Err(_) => {
@@ -105,51 +115,10 @@ impl Container {
         self.init.send_signal(0).map_err(stopped)?;
         Ok(to_join)
     }
-
-    /// Starts the first process of the helper, in the cgroup if that is possible: our end of the
-    /// socket with the inode of its, and its pid.
-    fn launch(
-        &self,
-        host: &Host,
-        plan: &Plan<'_>,
-        stdio: Stdio<'_>,
-    ) -> Result<((OwnedFd, u64), u32), Failure> {
-        let (ours, theirs) = sockets().map_err(failed)?;
-        let inode = fstat(&theirs).map_err(|err| failed(err.into()))?.st_ino;
-        let spawn = |plan: &File, cgroup: Option<&OwnedFd>| {
-            let null = host.null.as_fd();
-            let fds = [
-                stdio.stdin.unwrap_or(null),
-                stdio.stdout.unwrap_or(null),
-                stdio.stderr.unwrap_or(null),
-                theirs.as_fd(),
-                plan.as_fd(),
-                self.init.as_fd(),
-            ];
-            wedge_sys::spawn_helper(host.helper().as_fd(), &fds, cgroup.map(AsFd::as_fd), host.heap)
-        };
-        let directory = self.cgroups.directory().filter(|_| plan.may_start_in_cgroup());
-        let born = match directory {
-            Some(directory) => {
-                let bytes = in_memory(&plan.encode(host, false)?).map_err(failed)?;
-                spawn(&bytes, Some(directory)).ok()
-            }
-            None => None,
-        };
-        let pid = match born {
-            Some(pid) => pid,
-            // Whatever the reason, joining by hand may work and else says why not.
-            None => {
-                let bytes = in_memory(&plan.encode(host, true)?).map_err(failed)?;
-                spawn(&bytes, None).map_err(failed)?
-            }
-        };
-        Ok(((ours, inode), pid))
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failed(err: io::Error) -> Error {
+pub(crate) fn failed(err: io::Error) -> Error {
     Error::Start(format!("error starting setns process: {}", wedge_oci::go_text(&err)))
 }
 

@@ -5,14 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use wedge_reaper::Reaper;
 
 use crate::error::Unsupported;
 use crate::namespaces::Namespaces;
-use wedge_sys::Heap;
+use crate::nursery::Nursery;
 
 /// The setns helper, an ELF executable.
 const HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wedge-setns"));
@@ -24,8 +25,7 @@ const OLDEST: (u32, u32) = (5, 9);
 /// The setns helper in memory, and what the machine is like.
 #[derive(Debug)]
 pub struct Host {
-    /// Sealed: nobody can change it, whoever gets to `/proc/PID/exe` (CVE-2019-5736).
-    helper: Mutex<Arc<OwnedFd>>,
+    home: Mutex<Home>,
     /// A program that compiles seccomp profiles when its first argument is [`SECCOMP_COMMAND`].
     ///
     /// [`SECCOMP_COMMAND`]: crate::SECCOMP_COMMAND
@@ -34,15 +34,20 @@ pub struct Host {
     pub(crate) null: OwnedFd,
     /// Our own.
     pub(crate) namespaces: Namespaces,
-    /// To be left out when the helper is forked.
-    pub(crate) heap: Option<Heap>,
     pub(crate) last_cap: u32,
-    /// The signals this process ignores, as a mask.
-    pub(crate) ignored: u64,
     pub(crate) apparmor: bool,
     pub(crate) selinux: bool,
     #[cfg(debug_assertions)]
     failpoint: std::sync::atomic::AtomicU32,
+}
+
+/// The helper, and where it runs.
+#[derive(Debug)]
+struct Home {
+    /// Sealed: nobody can change it, whoever gets to `/proc/PID/exe` (CVE-2019-5736).
+    helper: OwnedFd,
+    /// Since the first exec.
+    nursery: Option<Arc<Nursery>>,
 }
 
 impl Host {
@@ -67,13 +72,11 @@ impl Host {
         let namespaces = Namespaces::own().map_err(|err| failed("own namespaces", &err))?;
         let last_cap = fs::read_to_string("/proc/sys/kernel/cap_last_cap");
         Ok(Host {
-            helper: Mutex::new(Arc::new(helper)),
+            home: Mutex::new(Home { helper, nursery: None }),
             compiler: compiler.into(),
             null: null.map_err(|err| failed("/dev/null", &err))?.into(),
             namespaces,
             last_cap: last_cap.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40),
-            heap: None,
-            ignored: ignored().ok_or_else(|| Unsupported::new("no SigIgn in /proc/self/status"))?,
             apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with(b"Y")),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
@@ -82,26 +85,51 @@ impl Host {
         })
     }
 
-    /// Makes execs cheaper in a process of which only this thread forks.
-    #[must_use]
-    pub fn of_the_only_forking_thread(mut self) -> Host {
-        self.heap = Heap::own().inspect_err(|err| log::debug!("no heap to leave out: {err}")).ok();
-        self
+    /// The nursery, which is started when there is none.
+    ///
+    /// # Errors
+    /// Those of memfd_create(2), fork(2) and execve(2).
+    pub(crate) fn nursery(&self, reaper: &Reaper) -> io::Result<Arc<Nursery>> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nursery) = home.nursery.as_ref().filter(|nursery| nursery.lives()) {
+            return Ok(nursery.clone());
+        }
+        let started = match Nursery::start(reaper, &home.helper) {
+            // A container that got hold of the last one keeps it open for writing. That changes
+            // nothing in it, but nobody can execute it meanwhile.
+            Err(err) if err.raw_os_error() == Some(libc::ETXTBSY) => {
+                home.helper = helper()?;
+                Nursery::start(reaper, &home.helper)
+            }
+            started => started,
+        };
+        let nursery = Arc::new(started?);
+        home.nursery = Some(nursery.clone());
+        Ok(nursery)
     }
 
-    pub(crate) fn helper(&self) -> Arc<OwnedFd> {
-        self.current().clone()
+    /// Starts what the first exec would have to wait for, if it does not run yet. It is a child of
+    /// this process, and ends with this value.
+    ///
+    /// # Errors
+    /// The helper cannot be executed.
+    pub fn prepare(&self, reaper: &Reaper) -> Result<(), Unsupported> {
+        let failed = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));
+        self.nursery(reaper).map(drop).map_err(failed)
     }
 
-    /// Puts the helper into memory once more: a container that got hold of the last one keeps it
-    /// open for writing. That changes nothing in it, but nobody can execute it meanwhile.
-    pub(crate) fn renew_helper(&self) -> io::Result<()> {
-        *self.current() = Arc::new(helper()?);
-        Ok(())
+    /// The pid of what [`Host::prepare`] has started.
+    pub fn helper_pid(&self) -> Option<u32> {
+        let home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        home.nursery.as_ref().filter(|nursery| nursery.lives()).map(|nursery| nursery.pid)
     }
 
-    fn current(&self) -> MutexGuard<'_, Arc<OwnedFd>> {
-        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This nursery has ended.
+    pub(crate) fn close_nursery(&self, ended: &Arc<Nursery>) {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if home.nursery.as_ref().is_some_and(|nursery| Arc::ptr_eq(nursery, ended)) {
+            home.nursery = None;
+        }
     }
 
     /// For tests: helpers that are started from now on kill themselves at a stage
@@ -124,14 +152,6 @@ impl Host {
 fn maps_everything() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
-}
-
-/// The signals that this process ignores, proc_pid_status(5). What it ignores later does not matter
-/// to who gets handlers only.
-fn ignored() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// The first two numbers of a release, uname(2).
@@ -161,13 +181,6 @@ fn helper() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Rust's runtime ignores SIGPIPE.
-    #[test]
-    fn what_is_ignored_is_known() {
-        let bit = 1 << (libc::SIGPIPE - 1);
-        assert_eq!(ignored().unwrap() & bit, bit);
-    }
 
     #[test]
     fn a_release_is_compared_by_its_numbers() {

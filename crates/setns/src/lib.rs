@@ -18,6 +18,7 @@ mod exec;
 mod host;
 mod limits;
 mod namespaces;
+mod nursery;
 mod plan;
 mod process;
 mod schedule;

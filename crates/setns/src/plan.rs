@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One exec as bytes for the helper: the process merged with its container, by runc's rules.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use wedge_setns_wire::{Encoder, Header, flags};
@@ -64,10 +65,10 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Whether the process may be born in its cgroup. An initial CPU mask is set before: it need
-    /// not be one the cgroup's CPU set allows.
-    pub(crate) fn may_start_in_cgroup(&self) -> bool {
-        self.cpus.initial.is_none()
+    /// The cgroup that the process may be born in. An initial CPU mask is set before: it need not be
+    /// one the cgroup's CPU set allows.
+    pub(crate) fn birthplace(&self) -> Option<&OwnedFd> {
+        self.container.cgroups.directory().filter(|_| self.cpus.initial.is_none())
     }
 
     /// Whether the process waits until its limits are set from outside.
@@ -88,7 +89,6 @@ impl<'a> Plan<'a> {
             namespaces: self.namespaces,
             last_cap: host.last_cap,
             failpoint: host.failpoint(),
-            ignored: host.ignored,
             cgroups: body.table(procs, 0),
             ..Header::default()
         };

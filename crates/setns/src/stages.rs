@@ -15,16 +15,14 @@ use crate::text::{errno, quote};
 pub(crate) struct Context<'a> {
     pub(crate) container: &'a Container,
     pub(crate) process: &'a Process,
-    /// The pid of the first process of the helper.
-    pub(crate) joiner: u32,
 }
 
 pub(crate) const STOPPED: &str = "cannot exec in a stopped container";
 pub(crate) const PAUSED: &str =
     "cannot exec in a paused container (use --ignore-paused to override)";
 
-/// The error behind a report of failure.
-pub(crate) fn explain(report: &Report<'_>, context: Context<'_>) -> Error {
+/// The error behind a report of failure from process `sender`.
+pub(crate) fn explain(report: &Report<'_>, sender: u32, context: Context<'_>) -> Error {
     let Some(stage) = Stage::from_number(report.stage) else {
         return Error::Start(format!("unknown stage {} of the setns helper", report.stage));
     };
@@ -37,7 +35,7 @@ pub(crate) fn explain(report: &Report<'_>, context: Context<'_>) -> Error {
     if stage == Stage::Limits {
         return Error::Start(limits::refused(&aux, &cause));
     }
-    if let Some(text) = before_the_fork(stage, report.errno, &cause, &aux, context) {
+    if let Some(text) = before_the_fork(stage, report.errno, &cause, &aux, sender) {
         return Error::Start(text);
     }
     let text = program(stage, &cause, context.process)
@@ -52,7 +50,7 @@ fn before_the_fork(
     number: i32,
     cause: &str,
     aux: &str,
-    context: Context<'_>,
+    joiner: u32,
 ) -> Option<String> {
     let executing = |what: &str| format!("error executing setns process: {what}: {cause}");
     Some(match stage {
@@ -62,9 +60,8 @@ fn before_the_fork(
         }
         Stage::LastCpus => format!("error setting final CPU affinity: {cause}"),
         Stage::Cgroup => {
-            let pid = context.joiner;
             format!(
-                "error adding pid {pid} to cgroups: failed to write {pid}: write {aux}: {cause}"
+                "error adding pid {joiner} to cgroups: failed to write {joiner}: write {aux}: {cause}"
             )
         }
         Stage::Namespaces => executing("failed to setns into the container's namespaces"),

@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The conversation with the helper, until it has become the program.
 //!
-//! Every message wakes the shim, so there are few: in the ordinary case one, by which the payload
-//! says that it is ready. The kernel adds its pid (`SO_PASSCRED`, unix(7)), and the end of the socket
-//! is the success. The joiner sleeps until the payload has executed its program or has ended, and
-//! then says its pid, in case that it was killed before it could say anything.
+//! The joiner says who the payload is and ends. The payload says that it is ready, and the end of
+//! the socket is the success: nobody waits for an answer of the shim, except in a user namespace.
+//! Whichever message comes first, the kernel tells who sent it (`SO_PASSCRED`, unix(7)).
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, setsockopt, shutdown, socketpair,
     sockopt,
 };
+use nix::sys::stat::fstat;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use wedge_reaper::{Exit, ExitStatus, ExitWatch, Expectation};
+use wedge_reaper::{Exit, ExitStatus, ExitWatch, Expectation, Reaper};
 use wedge_setns_wire::{GO, Kind, PACKET, Report, fd};
 use wedge_sys::{PidFd, Received};
 
 use crate::error::{Error, Failure, Unsupported};
-use crate::exec::Started;
+use crate::exec::{Started, failed};
+use crate::host::Host;
 use crate::limits;
+use crate::nursery::Nursery;
 use crate::plan::Plan;
 use crate::stages::{Context, explain};
 
@@ -48,8 +51,8 @@ impl Drop for Part {
 /// Why an attempt gave no process.
 #[derive(Debug)]
 pub(crate) enum Stopped {
-    /// Somebody has the helper open for writing, and so nobody can execute it.
-    HelperBusy,
+    /// There could be no joiner where it was to be born.
+    NotBorn(i32),
     Failure(Failure),
 }
 
@@ -74,7 +77,7 @@ impl From<Unsupported> for Stopped {
 impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Failure {
         match stopped {
-            Stopped::HelperBusy => Unsupported::new("the setns helper is busy").into(),
+            Stopped::NotBorn(errno) => failed(io::Error::from_raw_os_error(errno)).into(),
             Stopped::Failure(failure) => failure,
         }
     }
@@ -83,27 +86,48 @@ impl From<Stopped> for Failure {
 /// A conversation with the helper.
 #[derive(Debug)]
 pub(crate) struct Talk {
-    joiner: Part,
-    payload: Option<Part>,
-    /// Until the payload is known.
-    expected: Option<Expectation>,
     socket: AsyncFd<OwnedFd>,
     /// The inode of the helper's end.
     theirs: u64,
+    nursery: Arc<Nursery>,
+    request: u32,
+    joiner: Option<Expectation>,
+    payload: Option<Part>,
+    /// Until the payload is known.
+    expected: Option<Expectation>,
 }
 
+/// The descriptors of a joiner, and the cgroup it is to be born in.
+pub(crate) type Endowment<'a> = ([BorrowedFd<'a>; fd::COUNT], Option<BorrowedFd<'a>>);
+
 impl Talk {
-    /// With the helper's first process, that has the other end of `socket`.
-    pub(crate) fn with(
-        (joiner, pid): (Expectation, u32),
-        payload: Expectation,
-        (socket, theirs): (OwnedFd, u64),
-    ) -> Result<Talk, Error> {
-        let failed = |err: io::Error| broken(&wedge_oci::go_text(&err));
-        let (exit, pidfd) = joiner.claim(pid).map_err(failed)?;
-        let joiner = Part { pid, exit, pidfd };
+    /// Has a joiner forked, that has the other end of `socket` among its descriptors.
+    pub(crate) fn begin(
+        (host, reaper): (&Host, &Reaper),
+        socket: OwnedFd,
+        (fds, cgroup): Endowment<'_>,
+    ) -> Result<Talk, Failure> {
+        let [_, _, _, theirs, ..] = fds;
+        let theirs = fstat(theirs).map_err(|err| failed(err.into()))?.st_ino;
         let socket = readable(socket).map_err(failed)?;
-        Ok(Talk { joiner, payload: None, expected: Some(payload), socket, theirs })
+        let (joiner, expected) = (Some(reaper.expect()), Some(reaper.expect()));
+        let nursery = || {
+            let none = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));
+            host.nursery(reaper).map_err(none)
+        };
+        let mut home = nursery()?;
+        let request = match home.ask(fds, cgroup) {
+            // It has ended, but was not reaped yet: another one.
+            Err(err) if is_gone(&err) => {
+                host.close_nursery(&home);
+                home = nursery()?;
+                home.ask(fds, cgroup)
+            }
+            result => result,
+        };
+        let busy = |err| Unsupported::new(format!("the setns helper takes no request: {err}"));
+        let request = request.map_err(busy)?;
+        Ok(Talk { socket, theirs, nursery: home, request, joiner, payload: None, expected })
     }
 
     /// Until the helper is the program, or says why not.
@@ -123,36 +147,35 @@ impl Talk {
             if packet.is_empty() {
                 return Ok(self.ended(ready, console).await?);
             }
-            self.meet(received.sender)?;
-            let report = Report::decode(packet).ok_or_else(|| not_started(packet))?;
+            let report = Report::decode(packet).ok_or_else(|| broken("an unknown report"))?;
+            let sender = received.sender.unwrap_or_default();
             match report.kind {
-                Kind::Spawned => self.meet(Some(report.value))?,
-                Kind::Waiting => self.release(plan)?,
+                Kind::Spawned => self.meet(report.value)?,
+                Kind::Waiting => {
+                    self.meet(sender)?;
+                    self.release(plan)?;
+                }
                 Kind::Terminal => console = received.fd,
-                Kind::Ready => ready = true,
-                Kind::Failed => return Err(explain(&report, context).into()),
-                Kind::Unsupported => {
-                    let why = explain(&report, context);
-                    return Err(Unsupported::new(why.to_string()).into());
+                Kind::Ready => {
+                    self.meet(sender)?;
+                    ready = true;
+                }
+                Kind::NotBorn | Kind::Failed | Kind::Unsupported => {
+                    // Last words: who says them ends.
+                    self.expected = None;
+                    return Err(why(&report, sender, context));
                 }
             }
         }
     }
 
-    /// Whoever speaks and is not the joiner is the payload: nobody else has the socket.
-    fn meet(&mut self, pid: Option<u32>) -> Result<(), Error> {
-        let Some(pid) = pid.filter(|pid| *pid != self.joiner.pid) else { return Ok(()) };
+    /// The payload is `pid`.
+    fn meet(&mut self, pid: u32) -> Result<(), Error> {
         let Some(expected) = self.expected.take() else { return Ok(()) };
         let claimed = expected.claim(pid);
         let (exit, pidfd) = claimed.map_err(|err| broken(&wedge_oci::go_text(&err)))?;
         self.payload = Some(Part { pid, exit, pidfd });
         Ok(())
-    }
-
-    fn meet_or_log(&mut self, pid: Option<u32>) {
-        if let Err(err) = self.meet(pid) {
-            log::debug!("nothing to kill: {err}");
-        }
     }
 
     /// The payload waits for its limits.
@@ -171,48 +194,80 @@ impl Talk {
     }
 
     /// Nobody holds the other end any more.
-    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Error> {
+    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Failure> {
         match self.payload.take() {
             Some(mut payload) if ready => {
-                // The joiner ends by itself, as soon as the kernel has executed the program.
-                self.joiner.pidfd = None;
                 let exit = payload.exit.clone();
                 // It lives: the guard lets go of it.
                 Ok(Started { pid: payload.pid, exit, pidfd: payload.pidfd.take(), console })
             }
             Some(mut payload) => {
                 let exit = payload.exit.wait().await;
-                Err(Error::Start(format!("procReady not received: {}", death(&exit))))
+                Err(Error::Start(format!("procReady not received: {}", death(&exit))).into())
             }
-            None => {
-                let exit = self.joiner.exit.wait().await;
-                Err(broken(&death(&exit)))
+            None => Err(self.stillborn().await),
+        }
+    }
+
+    /// There was no payload, and nobody said why.
+    async fn stillborn(&mut self) -> Failure {
+        let Some(pid) = self.nursery.born(self.request).await else {
+            return Unsupported::new("the setns helper ended").into();
+        };
+        let claimed = self.joiner.take().map(|joiner| joiner.claim(pid));
+        match claimed {
+            Some(Ok((mut exit, _))) => broken(&death(&exit.wait().await)).into(),
+            Some(Err(err)) => broken(&wedge_oci::go_text(&err)).into(),
+            None => broken("it was waited for").into(),
+        }
+    }
+}
+
+/// A helper that nobody listens to must not go on.
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.nursery.forget(self.request);
+        if self.expected.is_none() {
+            return;
+        }
+        // From here on a payload cannot say that it is ready, and so does not execute. Who still has
+        // the socket is killed.
+        if let Err(err) = shutdown(self.socket.get_ref().as_raw_fd(), Shutdown::Both) {
+            log::debug!("the helper's socket was gone: {err}");
+        }
+        for pid in holders_of(self.theirs) {
+            let killed = PidFd::open(pid).and_then(|pidfd| pidfd.send_signal(SIGKILL));
+            if let Err(err) = killed {
+                log::debug!(pid = pid; "nothing to kill: {err}");
+            }
+        }
+        // One that was ready has said so.
+        let mut packet = [0; PACKET];
+        while let Ok(received) = receive(self.socket.get_ref(), &mut packet)
+            && let packet = packet.get(..received.length).unwrap_or_default()
+            && let Some(report) = Report::decode(packet)
+        {
+            if report.kind == Kind::Ready
+                && let Err(err) = self.meet(received.sender.unwrap_or_default())
+            {
+                log::debug!("nothing to kill: {err}");
             }
         }
     }
 }
 
-/// A payload that nobody has met yet must not go on.
-impl Drop for Talk {
-    fn drop(&mut self) {
-        if self.expected.is_none() {
-            return;
-        }
-        // From here on it cannot say that it is ready, and so does not execute. Who it is it has
-        // said before, or else it still has the socket; its `Part` kills it then.
-        if let Err(err) = shutdown(self.socket.get_ref().as_raw_fd(), Shutdown::Both) {
-            log::debug!("the helper's socket was gone: {err}");
-        }
-        let mut packet = [0; PACKET];
-        while let Ok(received) = receive(self.socket.get_ref(), &mut packet)
-            && received.length > 0
-        {
-            self.meet_or_log(received.sender);
-        }
-        if self.expected.is_some() {
-            holders_of(self.theirs).into_iter().for_each(|pid| self.meet_or_log(Some(pid)));
+fn why(report: &Report<'_>, sender: u32, context: Context<'_>) -> Stopped {
+    match report.kind {
+        Kind::NotBorn => Stopped::NotBorn(report.errno),
+        Kind::Unsupported => Unsupported::new(explain(report, sender, context).to_string()).into(),
+        Kind::Failed | Kind::Spawned | Kind::Terminal | Kind::Ready | Kind::Waiting => {
+            explain(report, sender, context).into()
         }
     }
+}
+
+fn is_gone(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Our children that have this socket as the helper has it.
@@ -237,7 +292,7 @@ fn holders_of(socket: u64) -> Vec<u32> {
     reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
               this owns its own"
 )]
-fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
@@ -277,15 +332,6 @@ fn death(exit: &Exit) -> String {
 
 fn broken(why: &str) -> Error {
     Error::Start(format!("error executing setns process: {why}"))
-}
-
-/// The helper itself could not be executed: the packet is an errno.
-fn not_started(packet: &[u8]) -> Stopped {
-    let errno = packet.try_into().map_or(0, i32::from_ne_bytes);
-    if errno == libc::ETXTBSY {
-        return Stopped::HelperBusy;
-    }
-    Unsupported::new(format!("the setns helper cannot run: {}", crate::text::errno(errno))).into()
 }
 
 #[cfg(test)]

@@ -9,9 +9,8 @@
 
 mod ancillary;
 mod fd;
-mod heap;
-mod helper;
 mod inherit;
+mod limit;
 mod loop_device;
 mod mount;
 mod pidfd;
@@ -27,9 +26,8 @@ mod wait;
 
 pub use ancillary::{Received, receive, receive_fd};
 pub use fd::{stderr_to, take_inherited};
-pub use heap::Heap;
-pub use helper::{set_limit_of, spawn_helper};
 pub use inherit::{close_on_exec_from, pass_fd};
+pub use limit::set_limit_of;
 pub use loop_device::{configure_loop_device, free_loop_device};
 pub use mount::{NewFilesystem, attach_mount, clone_mount, map_mount_ids};
 pub use pidfd::PidFd;

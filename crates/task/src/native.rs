@@ -34,7 +34,7 @@ impl Node {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let host = Host::new(OURSELVES)?.of_the_only_forking_thread();
+        let host = Host::new(OURSELVES)?;
         Ok(self.host.get_or_init(|| host))
     }
 }
@@ -208,6 +208,7 @@ impl Task {
             return Err(Unsupported::new(format!("the OCI runtime is {binary}, not runc")));
         }
         let host = self.native.node.host()?;
+        host.prepare(&self.reaper)?;
         let state = self.runtime.root().join(&self.id);
         let place = Place { state: &state, id: &self.id, init: self.init.pid() };
         Container::load(host, &self.reaper, place).await.map(Arc::new)

@@ -4,7 +4,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use wedge_setns::Stdio;
+use wedge_setns::{Failure, Stdio};
 use wedge_setns_wire::Stage;
 
 use crate::support::{Bench, Process, START, Setup, path_of, until};
@@ -229,7 +229,50 @@ fn what_a_helper_says_is_heard_though_it_was_reaped() {
             error = &mut exec => panic!("{error}"),
             () = std::future::ready(()) => {}
         }
-        until("the helper was reaped", || (Process::children().len() == 1).then_some(())).await;
+        until("the helper was reaped", || (Process::children().len() == 2).then_some(())).await;
         assert_eq!(exec.await, text);
+    });
+}
+
+#[test]
+fn a_nursery_that_was_killed_is_replaced() {
+    Setup::new().run(async |bench| {
+        let process = bench.process(&["true"]);
+        let mut last = bench.host.helper_pid().unwrap();
+        for known in [true, false] {
+            let helper = Process::read(last).unwrap();
+            bench.signal(&helper, SIGKILL);
+            if known {
+                until("it is gone", || Process::read(last).is_none().then_some(())).await;
+            }
+            assert_eq!(bench.output(&process).await, "");
+            let now = bench.host.helper_pid().unwrap();
+            assert_ne!(now, last);
+            last = now;
+            bench.assert_nothing_left().await;
+        }
+    });
+}
+
+/// Nothing has happened yet, so the OCI runtime can still do it.
+#[test]
+fn a_nursery_that_dies_over_a_request_is_no_error_of_the_container() {
+    const SIGSTOP: i32 = 19;
+    Setup::new().run(async |bench| {
+        let helper = Process::read(bench.host.helper_pid().unwrap()).unwrap();
+        bench.signal(&helper, SIGSTOP);
+        bench.stopped().await;
+        let process = bench.process(&["true"]);
+        let mut exec = std::pin::pin!(bench.exec(&process));
+        tokio::select! {
+            biased;
+            outcome = &mut exec => panic!("{outcome:?}"),
+            () = std::future::ready(()) => {}
+        }
+        bench.signal(&helper, SIGKILL);
+        let failure = exec.await.unwrap_err();
+        assert!(matches!(failure, Failure::Unsupported(_)), "{failure}");
+        assert_eq!(failure.to_string(), "the setns helper ended");
+        assert_eq!(bench.output(&process).await, "");
     });
 }

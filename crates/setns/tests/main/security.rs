@@ -196,6 +196,9 @@ fn the_helper_cannot_be_overwritten() {
         })
         .await;
         // CVE-2019-5736: kept open until nobody executes it any more.
+        let helper = Process::read(bench.host.helper_pid().unwrap()).unwrap();
+        bench.signal(&helper, 9);
+        until("it is gone", || Process::read(helper.pid).is_none().then_some(())).await;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
         let mut writable = File::options().write(true).open(path).unwrap();
         let refused = writable.write(b"#!/bin/sh\n").unwrap_err();

@@ -34,13 +34,13 @@ const CALLS: [&str; 19] = [
 /// The system calls of everything that starts during `exec`, one a line: `PID call(...) = ...`.
 async fn trace(bench: &Bench<'_>, exec: impl AsyncFnOnce()) -> String {
     let log = bench.setup.dir().join("strace");
-    let own = std::process::id();
+    let helper = bench.host.helper_pid().unwrap();
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-s", "200", "-p", &own.to_string(), "-o"]).arg(&log);
+    command.args(["-f", "-qq", "-s", "200", "-p", &helper.to_string(), "-o"]).arg(&log);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut strace = bench.reaper.spawn(&mut command).unwrap_or_else(|err| panic!("strace: {err}"));
-    until("strace has us", || {
-        let tracer = Process::read(own)?.status("TracerPid");
+    until("strace has it", || {
+        let tracer = Process::read(helper)?.status("TracerPid");
         (tracer == strace.pid.to_string()).then_some(())
     })
     .await;
