@@ -274,8 +274,17 @@ pub(crate) fn map(fd: Option<i32>, length: usize) -> Result<&'static mut [u8]> {
 /// fork(2), with our parent as the child's parent too, and in `cgroup`, a directory of cgroup v2, if
 /// there is one. Returns the pid, 0 in the child.
 pub(crate) fn fork_sibling(cgroup: Option<i32>) -> Result<u32> {
-    let args = CloneArgs::of_sibling(cgroup);
-    let from = (&raw const args).addr();
+    fork(&CloneArgs::of_sibling(cgroup))
+}
+
+/// As [`fork_sibling`], but returns the pid when the child has executed a program or has ended. A
+/// descriptor that it closes before is closed here too.
+pub(crate) fn fork_heir() -> Result<u32> {
+    fork(&CloneArgs::of_heir())
+}
+
+fn fork(args: &CloneArgs) -> Result<u32> {
+    let from = (&raw const *args).addr();
     // SAFETY: without CLONE_VM the child has a copy of this memory and this stack, and this
     // program has one thread: it goes on here as if nothing had happened.
     let pid = unsafe { syscall(nr::CLONE3, [from, size_of::<CloneArgs>()]) }?;

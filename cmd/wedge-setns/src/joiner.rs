@@ -25,11 +25,11 @@ pub(crate) fn main(fds: &[i32; fd::COUNT]) -> ! {
     normalise(&plan);
     settle(&plan);
     join(&plan);
-    match step(&plan, Stage::Clone, || call::fork_sibling(None)) {
+    match step(&plan, Stage::Clone, call::fork_heir) {
         0 => payload::run(&plan, work),
+        // If it has become the program, it has closed the socket and this does nothing.
         pid => match tell(Kind::Spawned, pid) {
-            Ok(()) => call::exit(0),
-            Err(_) => call::exit(NOT_OURS),
+            Ok(()) | Err(_) => call::exit(0),
         },
     }
 }

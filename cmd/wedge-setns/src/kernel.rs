@@ -106,6 +106,8 @@ pub(crate) const CAP_SETPCAP: u64 = 1 << 8;
 pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// The flag of setns(2) for a user namespace, `linux/sched.h`.
 pub(crate) const CLONE_NEWUSER: u32 = 0x1000_0000;
+const CLONE_FILES: u64 = 0x400;
+const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `linux/magic.h`.
@@ -165,6 +167,12 @@ impl CloneArgs {
             None => (CLONE_PARENT, 0),
         };
         CloneArgs { flags, cgroup, ..CloneArgs::default() }
+    }
+
+    /// One that we wait for until it has executed a program or has ended. Until then it has our
+    /// table of descriptors, not a copy.
+    pub(crate) fn of_heir() -> CloneArgs {
+        CloneArgs { flags: CLONE_PARENT | CLONE_VFORK | CLONE_FILES, ..CloneArgs::default() }
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use tokio::io::unix::AsyncFd;
 use wedge_reaper::{ExitWatch, Reaper};
 use wedge_setns_wire::{BIRTH, Birth, fd};
 
@@ -26,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Nursery {
     pub(crate) pid: u32,
-    socket: AsyncFd<OwnedFd>,
+    /// Not watched: its answers are read when they matter, and must wake nobody before.
+    socket: OwnedFd,
     exit: ExitWatch,
     requests: Mutex<Requests>,
 }
@@ -49,7 +49,7 @@ impl Nursery {
         wedge_sys::pass_fd(&mut command, theirs, fd::CONTROL)?;
         let child = reaper.spawn(&mut command)?;
         let (pid, exit) = (child.pid, child.exit);
-        Ok(Nursery { pid, socket: readable(ours)?, exit, requests: Mutex::default() })
+        Ok(Nursery { pid, socket: ours, exit, requests: Mutex::default() })
     }
 
     pub(crate) fn lives(&self) -> bool {
@@ -64,12 +64,12 @@ impl Nursery {
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<u32> {
         let mut requests = self.requests();
-        requests.hear(self.socket.get_ref())?;
+        requests.hear(&self.socket)?;
         let number = requests.last.wrapping_add(1);
         let fds: Vec<RawFd> = fds.into_iter().chain(cgroup).map(|fd| fd.as_raw_fd()).collect();
         let packet = number.to_ne_bytes();
         sendmsg::<()>(
-            self.socket.get_ref().as_raw_fd(),
+            self.socket.as_raw_fd(),
             &[IoSlice::new(&packet)],
             &[ControlMessage::ScmRights(&fds)],
             MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
@@ -82,17 +82,15 @@ impl Nursery {
 
     /// The pid of what was born for a request; nothing when the nursery died before.
     pub(crate) async fn born(&self, number: u32) -> Option<u32> {
+        let socket = readable(self.socket.try_clone().ok()?).ok()?;
         let listen = async {
             loop {
-                let mut ready = self.socket.readable().await.ok()?;
-                let heard = self.requests().hear(self.socket.get_ref());
+                let heard = self.requests().hear(&self.socket);
                 if let Some(pid) = self.requests().open.get(&number).copied().flatten() {
                     return Some(pid);
                 }
-                match heard {
-                    Ok(()) => ready.clear_ready(),
-                    Err(_) => return None,
-                }
+                heard.ok()?;
+                socket.readable().await.ok()?.clear_ready();
             }
         };
         tokio::time::timeout(PATIENCE, listen).await.ok().flatten()

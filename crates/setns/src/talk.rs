@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The conversation with the helper, until it has become the program.
 //!
-//! The joiner says who the payload is and ends. The payload says that it is ready, and the end of
-//! the socket is the success: nobody waits for an answer of the shim, except in a user namespace.
-//! Whichever message comes first, the kernel tells who sent it (`SO_PASSCRED`, unix(7)).
+//! Every message wakes the shim, so there are few: in the ordinary case one, by which the payload
+//! says that it is ready. The kernel adds its pid (`SO_PASSCRED`, unix(7)), and the end of the socket
+//! is the success. The joiner sleeps until the payload has executed its program or has ended, and
+//! then says its pid, in case that it was killed before it could say anything.
 
 use std::fs;
 use std::io;
