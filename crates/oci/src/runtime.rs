@@ -172,7 +172,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::NoSuchContainer`], or "unknown error after kill: …".
-    pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
+    pub async fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let mut args: Vec<OsString> = vec!["kill".into()];
         args.extend(all.then(|| "--all".into()));
         args.extend([self.id.clone().into(), signal.to_string().into()]);
