@@ -2,7 +2,6 @@
 //! The small commands on a container that was created: start, kill, pause, resume, delete, and who
 //! is in it. The shim's own way where that is known to do what runc does, else the OCI runtime's.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use wedge_runc::{Container, Failure, Place, Unsupported};
@@ -62,7 +61,7 @@ impl Task {
         let way = match self.settings.commands {
             CommandPath::Runtime => Way::Runtime,
             // A wrapper may do more than runc in any of them, and another runtime's start is other.
-            CommandPath::Auto if Path::new(binary).file_name() != Some("runc".as_ref()) => {
+            CommandPath::Auto if !self.runtime.is_runc() => {
                 Way::Unsupported(Unsupported::new(format!("the OCI runtime is {binary}, not runc")))
             }
             CommandPath::Auto => {
