@@ -85,10 +85,12 @@ impl Directory {
 
     /// Reads the state, as far as `T` has it.
     pub(crate) fn state<T: DeserializeOwned>(&self) -> io::Result<T> {
-        let mut text = Vec::new();
         // Without O_NONBLOCK a FIFO in its place would be waited for.
-        let file = self.open_file(STATE, OFlag::O_NONBLOCK)?;
-        File::from(file).take(LIMIT).read_to_end(&mut text)?;
+        let file = File::from(self.open_file(STATE, OFlag::O_NONBLOCK)?);
+        let size = file.metadata()?.len().min(LIMIT);
+        // One byte more, in which the end is found.
+        let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+        file.take(LIMIT).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     }
 
