@@ -223,6 +223,27 @@ fn delete_cleans_up_after_a_killed_shim() {
     assert!(!path.exists());
 }
 
+/// containerd runs the action for every shim that has ended.
+#[test]
+fn delete_asks_runc_only_for_what_it_knows() {
+    let daemon = Daemon::new();
+    let bundle = daemon.bundle("done", "{}");
+    let (runc, root) = (daemon.dir.path().join("runc"), daemon.dir.path().join("root"));
+    fs::write(&runc, "#!/bin/sh\necho \"$@\" > \"${0%/*}/called\"\n").unwrap();
+    fs::set_permissions(&runc, PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(bundle.join("runtime"), runc.to_str().unwrap()).unwrap();
+    fs::write(bundle.join("options.json"), format!("{{\"root\":{root:?}}}")).unwrap();
+    let called = daemon.dir.path().join("called");
+    for known in [false, true] {
+        if known {
+            fs::create_dir_all(root.join("wedge-test/done")).unwrap();
+        }
+        let output = daemon.shim("done", "delete").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(called.exists(), known);
+    }
+}
+
 #[test]
 fn delete_works_in_a_bundle_that_was_never_finished() {
     let daemon = Daemon::new();

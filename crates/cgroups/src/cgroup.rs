@@ -52,6 +52,16 @@ impl Cgroup {
         }
     }
 
+    /// The directory that the memory controller counts in, and of which version it is.
+    pub(crate) fn memory_directory(&self) -> Option<(&Path, Mode)> {
+        match &self.0 {
+            Directories::V1(directories) => {
+                directories.memory.as_deref().map(|directory| (directory, Mode::Legacy))
+            }
+            Directories::V2(directory) => Some((directory, Mode::Unified)),
+        }
+    }
+
     /// Its memory limit and peak; two small files are read.
     pub fn memory(&self) -> MemoryUse {
         match &self.0 {

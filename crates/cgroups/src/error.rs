@@ -38,6 +38,21 @@ pub enum Error {
         /// The error of cgroups-rs.
         source: cgroups_rs::fs::error::Error,
     },
+    /// The OCI runtime has recorded no cgroup of this controller; empty is that of v2.
+    #[error("no cgroup of the controller {controller:?} is recorded")]
+    NotRecorded {
+        /// The controller asked for.
+        controller: &'static str,
+    },
+    /// What the OCI runtime has recorded is not a cgroup of the container's own.
+    #[error("{path:?} is not a cgroup below the root of its hierarchy")]
+    NotBelowRoot {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Some process did not freeze.
+    #[error("unable to freeze")]
+    NotFrozen,
     /// A call on a file failed.
     #[error("failed to {operation} {path:?}")]
     Io {
@@ -66,9 +81,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Gone { .. } => ErrorKind::Gone,
-            Error::NoMemoryController { .. } | Error::NotOwn { .. } => ErrorKind::Unsupported,
+            Error::NoMemoryController { .. }
+            | Error::NotOwn { .. }
+            | Error::NotRecorded { .. }
+            | Error::NotBelowRoot { .. } => ErrorKind::Unsupported,
             Error::Io { source, .. } if is_gone(source) => ErrorKind::Gone,
-            Error::Membership { .. } | Error::Io { .. } => ErrorKind::Other,
+            Error::Membership { .. } | Error::NotFrozen | Error::Io { .. } => ErrorKind::Other,
         }
     }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Looks at the cgroups of a container; never creates, limits or removes one.
+//! Looks at the cgroups of a container, freezes, kills and removes them; never creates or limits one.
 //!
 //! That is the OCI runtime's part. What is here reads small files of procfs and cgroupfs, which
-//! the kernel answers from memory, so the functions are synchronous. The decision what comes from
+//! the kernel answers from memory, so the functions are synchronous, but for those of [`Tree`] that
+//! may have to wait for processes, or to look at many cgroups. The decision what comes from
 //! cgroups-rs and what does not is in `docs/adr/0005-oom-monitor.md` and `docs/adr/0008-stats.md`.
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod memory;
 mod oom;
 mod path;
 pub mod stats;
+mod tree;
 
 pub use cgroup::Cgroup;
 pub use error::{Error, ErrorKind};
@@ -22,3 +24,4 @@ pub use memory::MemoryUse;
 pub use oom::OomMonitor;
 pub use path::memory_cgroup;
 pub use stats::Stats;
+pub use tree::Tree;

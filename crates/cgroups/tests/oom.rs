@@ -39,6 +39,20 @@ async fn a_killed_init_is_reported_exactly_once() {
 }
 
 #[tokio::test]
+async fn a_cgroup_that_was_found_before_is_watched_as_well() {
+    let cgroup = Cgroup::new();
+    let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+    let found = wedge_cgroups::Cgroup::of(init.pid()).unwrap();
+    let monitor = OomMonitor::arm_in(init.pid(), &found).unwrap();
+    init.go();
+    assert_eq!(next(&monitor).await, Some(1));
+    assert_eq!(init.wait(), Some(9));
+    cgroup.remove();
+    assert_eq!(next(&monitor).await, None);
+    assert_eq!(OomMonitor::arm_in(1, &found).unwrap_err().kind(), ErrorKind::Gone);
+}
+
+#[tokio::test]
 async fn killed_children_are_reported_while_init_lives() {
     let cgroup = Cgroup::new();
     let mut init =

@@ -108,6 +108,11 @@ impl Runtime {
         &self.binary
     }
 
+    /// Whether it is runc, by the name of its file: a wrapper may do more than runc does.
+    pub fn is_runc(&self) -> bool {
+        Path::new(&self.binary).file_name() == Some("runc".as_ref())
+    }
+
     /// The directory of the runtime's state for this namespace.
     pub fn root(&self) -> &Path {
         &self.root
@@ -172,7 +177,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::NoSuchContainer`], or "unknown error after kill: …".
-    pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
+    pub async fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let mut args: Vec<OsString> = vec!["kill".into()];
         args.extend(all.then(|| "--all".into()));
         args.extend([self.id.clone().into(), signal.to_string().into()]);
@@ -378,9 +383,14 @@ mod tests {
             (runtime.binary(), runtime.root()),
             ("runc", Path::new("/run/containerd/runc/ns"))
         );
+        assert!(runtime.is_runc());
         let options =
             Options { root: "/r".to_owned(), binary_name: "crun".to_owned(), ..Options::default() };
         let runtime = make(options);
         assert_eq!((runtime.binary(), runtime.root()), ("crun", Path::new("/r/ns")));
+        for (name, is_runc) in [("crun", false), ("/x/runc", true), ("/runc/x", false)] {
+            let options = Options { binary_name: name.to_owned(), ..Options::default() };
+            assert_eq!(make(options).is_runc(), is_runc, "{name}");
+        }
     }
 }

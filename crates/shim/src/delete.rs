@@ -71,7 +71,7 @@ async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Opt
     let begun = Instant::now();
     let runtime =
         Runtime::new(reaper.clone(), bundle.clone(), &flags.namespace, &flags.id, options);
-    match timeout_at(begun + RUNTIME_BUDGET, runtime.delete(true)).await {
+    match timeout_at(begun + RUNTIME_BUDGET, forget(&runtime, &flags.id)).await {
         Ok(Ok(())) => {}
         Ok(Err(err)) => log::warn!(id = flags.id; "failed to remove runc container: {err}"),
         Err(_) => log::warn!(id = flags.id; "failed to remove runc container: it takes too long"),
@@ -82,6 +82,16 @@ async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Opt
     }
     remove_sockets(bundle, flags);
     init_pid(bundle, flags)
+}
+
+/// containerd calls this action for each shim that has ended, also when Delete has removed all; then
+/// there is nothing for runc to do.
+async fn forget(runtime: &Runtime, id: &str) -> wedge_oci::Result<()> {
+    let known = runtime.root().join(id).symlink_metadata();
+    if runtime.is_runc() && known.is_err_and(|err| err.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    runtime.delete(true).await
 }
 
 fn init_pid(bundle: &Bundle, flags: &Flags) -> u32 {

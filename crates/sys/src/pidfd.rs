@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 /// A process, referred to by pidfd_open(2). It stays this process when the pid is reused.
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
@@ -39,6 +41,14 @@ impl PidFd {
         }
         Ok(())
     }
+
+    /// Whether the process has ended, all of its threads, reaped or not: the descriptor is readable
+    /// then, pidfd_open(2).
+    pub fn has_ended(&self) -> bool {
+        let mut entries = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        // Without a timeout poll does not wait, and so is not interrupted.
+        poll(&mut entries, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
 }
 
 impl AsFd for PidFd {
@@ -50,12 +60,30 @@ impl AsFd for PidFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Stdio;
 
     #[test]
     fn own_process_can_be_opened_and_probed() {
         let own = PidFd::open(std::process::id()).unwrap();
         own.send_signal(0).unwrap();
         assert_eq!(own.send_signal(99).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert!(!own.has_ended());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a child of the test's own")]
+    fn a_zombie_has_ended_and_so_has_who_was_reaped() {
+        let mut child = std::process::Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pidfd = PidFd::open(child.id()).unwrap();
+        assert!(!pidfd.has_ended());
+        drop(child.stdin.take());
+        let mut zombie = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut zombie, PollTimeout::NONE).unwrap();
+        assert!(pidfd.has_ended());
+        pidfd.send_signal(0).unwrap();
+        child.wait().unwrap();
+        assert!(pidfd.has_ended());
+        assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
 
     #[test]

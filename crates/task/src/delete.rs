@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Delete: drain the output, let the OCI runtime forget the container, unmount, close.
+//! Delete: drain the output, remove the container from the OCI runtime's state, unmount, close.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wedge_reaper::Exit;
 
+use crate::commands::Command;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::lifecycle::{Kind, Op};
@@ -57,7 +58,7 @@ impl Task {
         } else {
             self.kill_created().await;
         }
-        self.runtime.delete(false).await?;
+        self.command(Command::Delete).await?;
         self.init.end_streams().await;
         if self.rootfs_mounted {
             wedge_oci::unmount_recursive(&self.reaper, &self.bundle.rootfs())

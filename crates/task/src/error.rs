@@ -75,6 +75,9 @@ pub enum Error {
     /// The OCI runtime, the bundle, the rootfs or the console failed. Has Go's text already.
     #[error(transparent)]
     Oci(#[from] wedge_oci::Error),
+    /// A command failed without the OCI runtime. Has Go's text already.
+    #[error(transparent)]
+    Command(#[from] wedge_runc::Error),
     /// An exec failed without the OCI runtime. Has its text already.
     #[error(transparent)]
     Exec(#[from] wedge_setns::Error),
@@ -151,8 +154,10 @@ impl Error {
                 StdioKind::InvalidArgument => Code::InvalidArgument,
                 StdioKind::Unknown => Code::Unknown,
             },
+            Error::Command(wedge_runc::Error::NotRunning) => Code::NotFound,
             Error::NotNative { .. } => Code::FailedPrecondition,
             Error::State(_)
+            | Error::Command(_)
             | Error::Exec(_)
             | Error::ConsoleSocket { .. }
             | Error::Watch { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wedge_reaper::{Exit, ExitWatch};
 
+use crate::commands::Command;
 use crate::event::Event;
 use crate::lifecycle::{Kind, Seen, Status};
 use crate::lock;
@@ -16,7 +17,7 @@ use crate::task::Task;
 /// kernel has killed them with init; one in uninterruptible sleep must not keep a pod terminating.
 const EXECS_FOLLOW: Duration = Duration::from_secs(30);
 
-const SIGKILL: u32 = 9;
+const SIGKILL: i32 = 9;
 
 impl Task {
     /// Follows a process to its end.
@@ -72,12 +73,12 @@ impl Task {
     /// Ends what init's end did not: a frozen container, and processes of a shared pid namespace.
     async fn kill_the_rest(&self) {
         if self.init.lifecycle().status() == Status::Paused
-            && let Err(err) = self.runtime.resume().await
+            && let Err(err) = self.command(Command::Resume).await
         {
             log::warn!(id = self.id.as_str(); "failed to resume a container whose init ended: {err}");
         }
         if self.shared_pid_namespace
-            && let Err(err) = self.runtime.kill(SIGKILL, true).await
+            && let Err(err) = self.command(Command::Kill { signal: SIGKILL, all: true }).await
         {
             log::info!(id = self.id.as_str(); "failed to kill init's children: {err}");
         }

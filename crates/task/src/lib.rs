@@ -24,6 +24,7 @@
 //! turn.
 #![forbid(unsafe_code)]
 
+mod commands;
 mod create;
 mod delete;
 mod error;
@@ -50,7 +51,7 @@ pub use exit_gate::ExitGate;
 pub use lifecycle::{Denied, Kind, Lifecycle, Op, Seen, Status};
 pub use process::ProcessState;
 pub use sandbox::Sandbox;
-pub use settings::{ExecPath, Settings};
+pub use settings::{CommandPath, ExecPath, Settings};
 pub use task::ExecRequest;
 pub use wedge_setns::SECCOMP_COMMAND;
 

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -202,9 +201,7 @@ impl Task {
     async fn gather(&self) -> Facts {
         let binary = self.runtime.binary();
         // A wrapper may do more than runc on an exec. With "native" the operator says it does not.
-        if self.settings.exec == ExecPath::Auto
-            && Path::new(binary).file_name() != Some("runc".as_ref())
-        {
+        if self.settings.exec == ExecPath::Auto && !self.runtime.is_runc() {
             return Err(Unsupported::new(format!("the OCI runtime is {binary}, not runc")));
         }
         let host = self.native.node.host()?;

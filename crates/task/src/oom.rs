@@ -91,7 +91,11 @@ impl OomWatch {
         if !matches!(self, OomWatch::Unarmed) {
             return;
         }
-        *self = match OomMonitor::arm(pid) {
+        let armed = match &cgroup {
+            Some(cgroup) => OomMonitor::arm_in(pid, cgroup),
+            None => OomMonitor::arm(pid),
+        };
+        *self = match armed {
             Ok(monitor) => {
                 let seen = monitor.kills().unwrap_or_default();
                 let counts = Mutex::new(Counts { seen, tally: Tally::default() });

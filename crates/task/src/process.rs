@@ -127,10 +127,14 @@ impl Process {
         lock(&self.live).as_ref().is_some_and(|live| live.exit.peek().is_some())
     }
 
+    /// The process itself, unless it was reaped.
+    pub(crate) fn pidfd(&self) -> Option<Arc<PidFd>> {
+        lock(&self.live).as_ref().and_then(|live| live.pidfd.clone())
+    }
+
     /// Signals the process itself, never another one that got its pid.
     pub(crate) fn signal(&self, signal: i32) -> Result<()> {
-        let pidfd = lock(&self.live).as_ref().and_then(|live| live.pidfd.clone());
-        let Some(pidfd) = pidfd else {
+        let Some(pidfd) = self.pidfd() else {
             return Err(Error::Gone("process already finished".to_owned()));
         };
         match pidfd.send_signal(signal) {

@@ -10,8 +10,9 @@ use crate::remains::Namespaces;
 use crate::task::Task;
 
 impl Task {
-    /// Remembers the cgroups and namespaces that the OCI runtime has put the init `pid` into. They
-    /// are found once, so that even of an init that has died at once they are the right ones.
+    /// Remembers the cgroups and namespaces that the OCI runtime has put the init `pid` into, and
+    /// its state of the container. They are found once, so that even of an init that has died at
+    /// once they are the right ones.
     pub(crate) fn find_surroundings(&self, pid: u32) {
         *lock(&self.namespaces) = Namespaces::of(&pid.to_string());
         match Cgroup::of(pid) {
@@ -20,6 +21,7 @@ impl Task {
                 log::warn!(id = self.id.as_str(), pid = pid; "no stats of this container: {err}");
             }
         }
+        self.find_commands(pid);
     }
 
     /// What the container's cgroups have counted. Takes no turn, and no state is too early or too

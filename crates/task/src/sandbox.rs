@@ -284,6 +284,7 @@ impl Sandbox {
         let mut line = |args: std::fmt::Arguments<'_>| text.write_fmt(args).unwrap_or_default();
         line(format_args!("{claimed} watched, {unclaimed} unclaimed, {open} starts under way"));
         line(format_args!("; exec {}, {}", self.settings.exec, self.node));
+        line(format_args!("; commands {}", self.settings.commands));
         for (id, slot) in &tasks.slots {
             match slot {
                 Slot::Reserved => line(format_args!("\n{id}: being created")),
@@ -294,6 +295,9 @@ impl Sandbox {
                         "\n{id}: {status:?}, pid {pid}, {execs} execs, {running} running{}",
                         lock(&task.oom)
                     ));
+                    if let Some(reason) = task.commands.reason() {
+                        line(format_args!(", commands by the OCI runtime: {reason}"));
+                    }
                     if let Some(reason) = task.native.reason() {
                         line(format_args!(", execs by the OCI runtime: {reason}"));
                     }

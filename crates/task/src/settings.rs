@@ -35,11 +35,38 @@ impl fmt::Display for ExecPath {
     }
 }
 
+/// How a container that was created is started, signalled, frozen and deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CommandPath {
+    /// By the shim, where it does exactly what runc would, else by the OCI runtime.
+    #[default]
+    Auto,
+    /// By the OCI runtime.
+    Runtime,
+}
+
+impl CommandPath {
+    /// Each of them.
+    pub const ALL: [CommandPath; 2] = [CommandPath::Auto, CommandPath::Runtime];
+}
+
+/// The name in a configuration.
+impl fmt::Display for CommandPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CommandPath::Auto => "auto",
+            CommandPath::Runtime => "runtime",
+        })
+    }
+}
+
 /// The settings of a shim, the same for all of its tasks from its start to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How execs get into their containers.
     pub exec: ExecPath,
+    /// How commands on their containers are carried out.
+    pub commands: CommandPath,
     /// How long one command of the OCI runtime may take before it is killed.
     pub runtime_command: Duration,
     /// How long output may take to reach its reader once a process has ended (containerd #12289).
@@ -53,6 +80,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             exec: ExecPath::default(),
+            commands: CommandPath::default(),
             runtime_command: Duration::from_secs(300),
             output_drain: Duration::from_secs(10),
             loggers: LoggerRules::default(),

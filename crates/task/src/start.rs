@@ -17,6 +17,7 @@ use wedge_setns::Started;
 use wedge_stdio::{Context, Prepared};
 use wedge_sys::PidFd;
 
+use crate::commands::Command;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::lifecycle::{Kind, Op};
@@ -49,7 +50,7 @@ impl Task {
         let pid = self.init.pid();
         // Before the init is released: it may run out of memory at once.
         self.watch_memory(pid);
-        self.runtime.start().await?;
+        self.command(Command::Start).await?;
         Ok(pid)
     }
 

@@ -9,6 +9,7 @@ use wedge_oci::{Bundle, Checkpoint, Runtime};
 use wedge_reaper::Reaper;
 use wedge_stdio::{Owner, Request};
 
+use crate::commands::{Command, Commands};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSink};
 use crate::exit_gate::ExitGate;
@@ -53,6 +54,8 @@ pub(crate) struct Task {
     pub(crate) shared_pid_namespace: bool,
     pub(crate) exit_gate: Mutex<ExitGate>,
     pub(crate) oom: Mutex<OomWatch>,
+    /// Commands without the OCI runtime.
+    pub(crate) commands: Commands,
     /// Execs without the OCI runtime.
     pub(crate) native: Native,
     /// The checkpoint that Start is to restore.
@@ -96,6 +99,7 @@ impl Task {
             shared_pid_namespace: parts.shared_pid_namespace,
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
+            commands: Commands::default(),
             native: Native::new(parts.node),
             restore: Mutex::default(),
             cgroup: Mutex::default(),
@@ -147,14 +151,14 @@ impl Task {
     /// Signals a process. Takes no turn: it works while a start or delete hangs.
     pub(crate) async fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<()> {
         let number = i32::try_from(signal).ok().filter(|number| (0..=64).contains(number));
-        let Some(number) = number else {
+        let Some(signal) = number else {
             return Err(Error::InvalidArgument(format!("invalid signal {signal}")));
         };
         let process = self.process(exec_id)?;
         process.lifecycle().check(Op::Kill)?;
         match process.kind {
-            Kind::Init => Ok(self.runtime.kill(signal, all).await?),
-            Kind::Exec => process.signal(number),
+            Kind::Init => self.command(Command::Kill { signal, all }).await,
+            Kind::Exec => process.signal(signal),
         }
     }
 
@@ -182,7 +186,7 @@ impl Task {
 
     /// Every process of the container, and which exec each belongs to, if it is one's first.
     pub(crate) async fn pids(&self) -> Result<Vec<(u32, Option<String>)>> {
-        let pids = self.runtime.pids().await?;
+        let pids = self.every_pid().await?;
         let execs: HashMap<u32, String> =
             lock(&self.execs).values().map(|process| (process.pid(), process.id.clone())).collect();
         Ok(pids.into_iter().map(|pid| (pid, execs.get(&pid).cloned())).collect())
@@ -192,7 +196,7 @@ impl Task {
     pub(crate) async fn pause(&self) -> Result<()> {
         let _turn = self.init.turn.lock().await;
         self.init.lifecycle().begin(Op::Pause)?;
-        let result = self.runtime.pause().await;
+        let result = self.command(Command::Pause).await;
         self.settle_freezer(result)?;
         self.events.send(Event::Paused { container_id: self.id.clone() });
         Ok(())
@@ -202,7 +206,7 @@ impl Task {
     pub(crate) async fn resume(&self) -> Result<()> {
         let _turn = self.init.turn.lock().await;
         self.init.lifecycle().begin(Op::Resume)?;
-        let result = self.runtime.resume().await;
+        let result = self.command(Command::Resume).await;
         self.settle_freezer(result)?;
         self.events.send(Event::Resumed { container_id: self.id.clone() });
         Ok(())
@@ -214,11 +218,11 @@ impl Task {
         Ok(self.runtime.checkpoint(checkpoint).await?)
     }
 
-    fn settle_freezer(&self, result: Result<(), wedge_oci::Error>) -> Result<()> {
+    fn settle_freezer(&self, result: Result<()>) -> Result<()> {
         let mut lifecycle = self.init.lifecycle();
         let held = if result.is_ok() { lifecycle.commit() } else { lifecycle.abort() };
         // An exit is held only while a process is created or started.
         debug_assert_eq!(held, None);
-        Ok(result?)
+        result
     }
 }

@@ -20,6 +20,7 @@ use std::path::Path;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::cgroup::Cgroup;
 use crate::error::{Error, is_gone};
 use crate::hierarchy::{Mode, mode};
 use crate::path::memory_cgroup;
@@ -45,10 +46,29 @@ impl OomMonitor {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn arm(pid: u32) -> Result<OomMonitor, Error> {
-        let dir = memory_cgroup(pid)?;
-        Ok(OomMonitor(match mode() {
-            Mode::Legacy => Source::V1(v1::Source::arm(pid, &dir)?),
-            Mode::Unified => Source::V2(v2::Source::arm(pid, &dir)?),
+        OomMonitor::arm_at(pid, &memory_cgroup(pid)?, mode())
+    }
+
+    /// As [`OomMonitor::arm`], for a process whose cgroups were found before: on a node with
+    /// thousands of mounts, finding them is what takes time.
+    ///
+    /// # Errors
+    /// Those of [`OomMonitor::arm`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub fn arm_in(pid: u32, cgroup: &Cgroup) -> Result<OomMonitor, Error> {
+        match cgroup.memory_directory() {
+            Some((dir, mode)) => OomMonitor::arm_at(pid, dir, mode),
+            // Which has an error for it.
+            None => OomMonitor::arm(pid),
+        }
+    }
+
+    fn arm_at(pid: u32, dir: &Path, mode: Mode) -> Result<OomMonitor, Error> {
+        Ok(OomMonitor(match mode {
+            Mode::Legacy => Source::V1(v1::Source::arm(pid, dir)?),
+            Mode::Unified => Source::V2(v2::Source::arm(pid, dir)?),
         }))
     }
 

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{Config, Reply};
-use wedge_task::ExecPath;
+use wedge_task::{CommandPath, ExecPath};
 
 /// The sections there are.
 const SECTIONS: [&str; 3] = ["bootstrap", "logger", "timeouts"];
@@ -59,6 +59,7 @@ fn set(config: &mut Config, setting: &Setting<'_>) -> Result<(), Wrong> {
     let policy = &mut config.task.loggers.policy;
     match setting.path {
         "exec" => config.task.exec = setting.choice(ExecPath::ALL)?,
+        "commands" => config.task.commands = setting.choice(CommandPath::ALL)?,
         "bootstrap.reply" => config.reply = setting.choice(Reply::ALL)?,
         "logger.allow_unsafe_paths" => policy.allow_unsafe_paths = setting.boolean()?,
         "logger.allowed_owners" => policy.allowed_owners = setting.users()?,
@@ -80,6 +81,7 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
     let directories = list(directories.map(|dir| quoted(&dir.to_string_lossy())));
     vec![
         format!("exec = {}", quoted(&task.exec.to_string())),
+        format!("commands = {}", quoted(&task.commands.to_string())),
         format!("bootstrap.reply = {}", quoted(&reply.to_string())),
         format!("logger.allow_unsafe_paths = {}", policy.allow_unsafe_paths),
         format!("logger.allowed_owners = {}", list(policy.allowed_owners.iter())),

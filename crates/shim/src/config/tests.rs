@@ -2,7 +2,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use wedge_task::ExecPath;
+use wedge_task::{CommandPath, ExecPath};
 
 use super::*;
 
@@ -55,6 +55,7 @@ impl Files {
 fn everything() -> Config {
     let mut config = Config::default();
     config.task.exec = ExecPath::Native;
+    config.task.commands = CommandPath::Runtime;
     config.reply = Reply::Json;
     let policy = &mut config.task.loggers.policy;
     policy.allow_unsafe_paths = true;
@@ -71,6 +72,7 @@ fn everything() -> Config {
 fn every_key_is_understood() {
     let text = r#"
         exec = "native"
+        commands = "runtime"
         bootstrap = {reply = "json"}
         timeouts.runtime_command = "1h"
         timeouts.output_drain = "1500ms"
@@ -130,6 +132,7 @@ fn a_choice_is_one_of_its_names() {
     assert_wrong(&[
         ("exec = 'fast'", "1: exec", exec),
         ("exec = true", "1: exec", exec),
+        ("commands = 'native'", "1: commands", "expected one of \"auto\", \"runtime\""),
         ("bootstrap.reply = 'JSON'", "1: bootstrap.reply", reply),
     ]);
 }

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container, as runc left it in its state.
+
+use std::path::{Path, PathBuf};
+
+use wedge_cgroups::Tree;
+use wedge_sys::PidFd;
+
+use crate::directory::{Directory, Identity};
+use crate::error::{Error, Failure, Unsupported, chain};
+use crate::state::{Config, State, start_time};
+
+/// Where a container is found.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// runc's directory of its containers, `--root`.
+    pub root: &'a Path,
+    /// The container's id.
+    pub id: &'a str,
+    /// The pid of its init, which has not been reaped.
+    pub init: u32,
+}
+
+/// What runc's commands would read from its state, each time. Holds nothing open.
+#[derive(Debug)]
+pub struct Container {
+    pub(crate) directory: PathBuf,
+    identity: Identity,
+    pub(crate) id: String,
+    pub(crate) pid: u32,
+    pub(crate) start: u64,
+    pub(crate) private_pids: bool,
+    pub(crate) cgroups: Tree,
+    /// Why runc has to start it.
+    pub(crate) not_started: Option<&'static str>,
+    /// Why runc has to delete it.
+    pub(crate) not_deleted: Option<&'static str>,
+}
+
+/// runc's status, which is found anew each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Container {
+    /// Reads runc's state of a container and checks that it is of the init we know.
+    ///
+    /// # Errors
+    /// When it is not, or says something that is not known here.
+    pub fn load(place: Place<'_>) -> Result<Container, Unsupported> {
+        let path = place.root.join(place.id);
+        let directory = Directory::open(&path)?;
+        let state: State = directory
+            .state()
+            .map_err(|err| Unsupported::new(format!("runc's state cannot be read: {err}")))?;
+        if state.id != place.id || state.init_process_pid != place.init {
+            let (id, pid) = (&state.id, state.init_process_pid);
+            return Err(Unsupported::new(format!("runc's state is of {id}, process {pid}")));
+        }
+        // Not reaped, so nobody else can have got the pid.
+        if start_time(place.init) != Some(state.init_process_start) {
+            let pid = place.init;
+            return Err(Unsupported::new(format!("runc's state is of another process {pid}")));
+        }
+        if rootless(&state) {
+            return Err(Unsupported::new("it is rootless"));
+        }
+        let paths = state.cgroup_paths.as_ref();
+        let paths = paths.ok_or_else(|| Unsupported::new("the container has no cgroup"))?;
+        let cgroups = Tree::recorded(paths).map_err(|err| Unsupported::new(chain(&err)))?;
+        Ok(Container {
+            identity: directory.identity(),
+            directory: path,
+            id: state.id.clone(),
+            pid: state.init_process_pid,
+            start: state.init_process_start,
+            private_pids: state.config.private_pids(),
+            cgroups,
+            not_started: not_started(&state.config, directory.has_notify()),
+            not_deleted: not_deleted(&state),
+        })
+    }
+
+    /// Why one of the commands will be runc's, if one will.
+    pub fn exception(&self) -> Option<&'static str> {
+        self.not_started.or(self.not_deleted)
+    }
+
+    /// The processes of the container, in the host's pid namespace; none when its cgroup is gone.
+    ///
+    /// # Errors
+    /// As `runc ps`.
+    pub async fn pids(&self) -> Result<Vec<u32>, Failure> {
+        self.open()?;
+        Ok(self.cgroups.pids().await.map_err(|err| Error::Pids(chain(&err)))?)
+    }
+
+    /// Opens the directory, unless somebody has deleted the container meanwhile, and perhaps made
+    /// another one of the same name: runc has the words for that.
+    pub(crate) fn open(&self) -> Result<Directory, Unsupported> {
+        let directory = Directory::open(&self.directory)?;
+        if directory.identity() != self.identity || !directory.has_state() {
+            return Err(Unsupported::new("runc's state is of another container, or none"));
+        }
+        Ok(directory)
+    }
+
+    /// As `runc state` finds it. `init` is the init, unless it was reaped.
+    pub(crate) fn status(&self, directory: &Directory, init: Option<&PidFd>) -> Status {
+        let lives = init.is_some_and(|init| !init.has_ended());
+        match (self.cgroups.is_frozen(), lives, directory.has_fifo()) {
+            (true, ..) => Status::Paused,
+            (false, false, _) => Status::Stopped,
+            (false, true, true) => Status::Created,
+            (false, true, false) => Status::Running,
+        }
+    }
+}
+
+/// runc may have no access to some cgroups then, and ignores what it cannot do.
+fn rootless(state: &State) -> bool {
+    let config = &state.config;
+    let cgroups = config.cgroups.as_ref().and_then(|cgroups| cgroups.rootless);
+    [state.rootless, config.rootless_euid, config.rootless_cgroups, cgroups].contains(&Some(true))
+}
+
+fn not_started(config: &Config, notify: bool) -> Option<&'static str> {
+    let hooks = config.hooks.as_ref().and_then(|hooks| hooks.poststart.as_ref());
+    let reasons = [
+        // Which runc made it is not known: up to 1.5 they run in create, later in start.
+        (hooks.is_some_and(|hooks| !hooks.is_empty()), "it has a poststart hook"),
+        (notify, "it has a notify socket"),
+    ];
+    reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)
+}
+
+fn not_deleted(state: &State) -> Option<&'static str> {
+    let config = &state.config;
+    let hooks = config.hooks.as_ref().and_then(|hooks| hooks.poststop.as_ref());
+    let systemd = config.cgroups.as_ref().and_then(|cgroups| cgroups.systemd);
+    let set = |path: &Option<String>| path.as_ref().is_some_and(|path| !path.is_empty());
+    let rdt = set(&state.intel_rdt_path) || set(&state.intel_rdt_mon_path);
+    let reasons = [
+        (systemd == Some(true), "its cgroup is a unit of systemd"),
+        (rdt || config.intel_rdt.is_some(), "it has an Intel RDT group"),
+        (hooks.is_some_and(|hooks| !hooks.is_empty()), "it has a poststop hook"),
+        // Without the object runc itself cannot load the state.
+        (config.cgroups.is_none(), "its state has no cgroup configuration"),
+    ];
+    reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `runc delete` of a container that has stopped.
+
+use std::fs;
+use std::io;
+
+use crate::container::Container;
+use crate::error::{Failure, Unsupported, chain};
+use crate::state::{State, start_time};
+
+const SIGKILL: i32 = 9;
+
+impl Container {
+    /// Removes the cgroups and runc's directory of the container, whose init was reaped. As far as
+    /// that was done before, it is done.
+    ///
+    /// # Errors
+    /// Only [`Failure::Unsupported`]: what is left is runc's to remove, or to complain about.
+    pub async fn delete(&self) -> Result<(), Failure> {
+        if let Some(reason) = self.not_deleted {
+            return Err(Unsupported::new(reason).into());
+        }
+        self.check_stopped()?;
+        if !self.private_pids
+            && let Err(err) = self.cgroups.signal(SIGKILL).await
+        {
+            log::info!(id = self.id.as_str(); "failed to kill what is left: {}", chain(&err));
+        }
+        let removed = self.cgroups.remove().await;
+        removed.map_err(|err| Unsupported::new(chain(&err)))?;
+        match fs::remove_dir_all(&self.directory) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(Unsupported::new(format!("{}: {err}", self.directory.display())).into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// This is the one command that cannot be undone: whose state it is is read once more.
+    fn check_stopped(&self) -> Result<(), Unsupported> {
+        let state: State = self
+            .open()?
+            .state()
+            .map_err(|err| Unsupported::new(format!("runc's state cannot be read: {err}")))?;
+        if (state.init_process_pid, state.init_process_start) != (self.pid, self.start) {
+            return Err(Unsupported::new("runc's state is of another container"));
+        }
+        if start_time(self.pid) == Some(self.start) {
+            return Err(Unsupported::new("its init has not been reaped"));
+        }
+        // Paused comes before stopped, and runc does not delete what is paused.
+        if self.cgroups.is_frozen() {
+            return Err(Unsupported::new("its cgroup is frozen"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `runc kill`.
+
+use wedge_sys::PidFd;
+
+use crate::container::Container;
+use crate::error::{Error, Failure, chain};
+
+const SIGKILL: i32 = 9;
+
+impl Container {
+    /// Signals the init, or with `all` every process of the container. A SIGKILL also goes to all
+    /// when they do not end with the init: it has no pid namespace of its own. `init` is the init,
+    /// unless it was reaped.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when there is nobody, or it could not be done.
+    pub async fn kill(&self, init: Option<&PidFd>, signal: i32, all: bool) -> Result<(), Failure> {
+        self.open()?;
+        let init = init.filter(|init| !init.has_ended());
+        if !all && (signal != SIGKILL || self.private_pids) {
+            return Ok(self.kill_init(init.ok_or(Error::NotRunning)?, signal)?);
+        }
+        let any = self.cgroups.signal(signal).await.map_err(|err| failed(&err))?;
+        match init {
+            // It may have left the cgroup.
+            Some(init) if signal == SIGKILL => Ok(self.kill_init(init, signal)?),
+            None if !any && !all => Err(Error::NotRunning.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn kill_init(&self, init: &PidFd, signal: i32) -> Result<(), Error> {
+        match init.send_signal(signal) {
+            Ok(()) => {}
+            Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
+                return Err(Error::NotRunning);
+            }
+            Err(err) => return Err(Error::Kill(format!("unable to signal init: {err}"))),
+        }
+        // In v1 who is frozen does not die.
+        if signal == SIGKILL && self.cgroups.is_frozen() {
+            self.cgroups.thaw().map_err(|err| failed(&err))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(err: &wedge_cgroups::Error) -> Error {
+    Error::Kill(format!("unable to signal all processes: {}", chain(err)))
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `runc start`: lets the init go on.
+//!
+//! The init waits in an open(2) of `exec.fifo` for writing; a reader lets it go on, and it writes a
+//! byte and closes. Whoever opens the FIFO for reading has started the container, so everything is
+//! checked before. A FIFO that nobody has opened for writing yet reads as at its end, but is never
+//! ready; so it is read when it is ready, or when the init is gone, and then always: an init that
+//! wrote and died at once was started.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
+use wedge_sys::PidFd;
+
+use crate::container::{Container, Status};
+use crate::error::{Error, Failure, Unsupported};
+
+/// What was found when the FIFO was looked at.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// The init has said that it goes on.
+    Started,
+    /// Its end: the init has closed it, or never opened it.
+    Empty,
+    /// The init has it open and has not written yet.
+    Pending,
+}
+
+impl Container {
+    /// Starts the created container, whose init is `init`, unless that was reaped. It is given
+    /// `limit` to answer; runc would wait for ever.
+    ///
+    /// # Errors
+    /// As `runc start`; a container that was not started can be started still.
+    pub async fn start(&self, init: Option<&PidFd>, limit: Duration) -> Result<(), Failure> {
+        if let Some(reason) = self.not_started {
+            return Err(Unsupported::new(reason).into());
+        }
+        let directory = self.open()?;
+        let refused = |text: &str| Failure::from(Error::Start(text.to_owned()));
+        let init = match (self.status(&directory, init), init) {
+            (Status::Created, Some(init)) => init,
+            (Status::Created | Status::Stopped, _) => {
+                return Err(refused("cannot start a container that has stopped"));
+            }
+            (Status::Running, _) => {
+                return Err(refused("cannot start an already running container"));
+            }
+            (Status::Paused, _) => {
+                return Err(refused("cannot start a container in the paused state"));
+            }
+        };
+        let fifo = directory.open_fifo().map_err(|err| refused(&err.to_string()))?;
+        match tokio::time::timeout(limit, answer(fifo, init)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) if init.has_ended() => {
+                return Err(refused("container process is already dead"));
+            }
+            // Somebody else's start has read the byte.
+            Ok(Ok(false)) => return Err(refused("cannot start an already running container")),
+            Ok(Err(err)) => return Err(refused(&err.to_string())),
+            Err(_) => return Err(refused(&format!("its init did not answer within {limit:?}"))),
+        }
+        if let Err(err) = directory.remove_fifo() {
+            // It runs; only runc takes it for created still.
+            log::warn!(id = self.id.as_str(); "failed to remove the container's exec.fifo: {err}");
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the init's byte. `false` when there will be none.
+async fn answer(fifo: OwnedFd, init: &PidFd) -> io::Result<bool> {
+    let fifo = Receiver::from_owned_fd(fifo)?;
+    let ended = watch(init)?;
+    loop {
+        let ready = tokio::select! {
+            ready = fifo.readable() => ready.map(|()| true)?,
+            ended = ended.readable() => ended.map(|_| false)?,
+        };
+        let mut byte = [0];
+        let read = match ready {
+            true => fifo.try_read(&mut byte),
+            // What tokio knows of the FIFO may be older than the init's end.
+            false => nix::unistd::read(fifo.as_fd(), &mut byte).map_err(io::Error::from),
+        };
+        match (look(read)?, ready) {
+            (Look::Started, _) => return Ok(true),
+            (Look::Pending, true) => {}
+            (Look::Empty, _) | (Look::Pending, false) => return Ok(false),
+        }
+    }
+}
+
+fn look(read: io::Result<usize>) -> io::Result<Look> {
+    match read {
+        Ok(0) => Ok(Look::Empty),
+        Ok(_) => Ok(Look::Started),
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(Look::Pending),
+        Err(err) => Err(err),
+    }
+}
+
+/// Readable from when the process has ended.
+#[expect(
+    deprecated,
+    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
+              this one owns its own, and keeps it until it is dropped"
+)]
+fn watch(init: &PidFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(init.as_fd().try_clone_to_owned()?, Interest::READABLE)
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The small commands on a container that was created: start, kill, pause, resume, delete, and who
+//! is in it. The shim's own way where that is known to do what runc does, else the OCI runtime's.
+
+use std::sync::OnceLock;
+
+use wedge_runc::{Container, Failure, Place, Unsupported};
+
+use crate::error::Result;
+use crate::settings::CommandPath;
+use crate::task::Task;
+
+/// What can be asked of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command {
+    Start,
+    Kill { signal: i32, all: bool },
+    Pause,
+    Resume,
+    Delete,
+}
+
+/// How they are carried out, decided when the container was made.
+#[derive(Debug)]
+enum Way {
+    /// By us.
+    Native(Box<Container>),
+    /// By the OCI runtime, for this reason.
+    Unsupported(Unsupported),
+    /// By the OCI runtime, as the operator wants it.
+    Runtime,
+}
+
+/// One container's share.
+#[derive(Debug, Default)]
+pub(crate) struct Commands {
+    way: OnceLock<Way>,
+    /// Why commands are the OCI runtime's, once one was.
+    reason: OnceLock<String>,
+}
+
+impl Commands {
+    /// Why a command on this container went to the OCI runtime.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+
+    /// A command goes to the OCI runtime. The reason is logged once in the life of the container.
+    fn fall_back(&self, id: &str, reason: &Unsupported) {
+        if self.reason.set(reason.to_string()).is_ok() {
+            log::info!(id = id; "commands on this container are the OCI runtime's: {reason}");
+        }
+    }
+}
+
+impl Task {
+    /// Decides how commands are carried out on the container that the OCI runtime has made, whose
+    /// init is `pid`.
+    pub(crate) fn find_commands(&self, pid: u32) {
+        let binary = self.runtime.binary();
+        let way = match self.settings.commands {
+            CommandPath::Runtime => Way::Runtime,
+            // A wrapper may do more than runc in any of them, and another runtime's start is other.
+            CommandPath::Auto if !self.runtime.is_runc() => {
+                Way::Unsupported(Unsupported::new(format!("the OCI runtime is {binary}, not runc")))
+            }
+            CommandPath::Auto => {
+                let place = Place { root: self.runtime.root(), id: &self.id, init: pid };
+                match Container::load(place) {
+                    Ok(container) => Way::Native(Box::new(container)),
+                    Err(reason) => Way::Unsupported(reason),
+                }
+            }
+        };
+        // Once in the life of a container, by Create or the Start that restores it.
+        let set = self.commands.way.set(way);
+        debug_assert!(set.is_ok(), "{set:?}");
+    }
+
+    /// Carries out a command. Takes no turn.
+    pub(crate) async fn command(&self, command: Command) -> Result<()> {
+        let reason = match self.commands.way.get() {
+            Some(Way::Native(container)) => match self.natively(container, command).await {
+                Err(Failure::Unsupported(reason)) => Some(reason),
+                Err(Failure::Failed(err)) => return Err(err.into()),
+                Ok(()) => return Ok(()),
+            },
+            Some(Way::Unsupported(reason)) => Some(reason.clone()),
+            // Not made yet, but by a checkpoint.
+            Some(Way::Runtime) | None => None,
+        };
+        if let Some(reason) = reason {
+            self.commands.fall_back(&self.id, &reason);
+        }
+        Ok(self.by_runtime(command).await?)
+    }
+
+    async fn natively(&self, container: &Container, command: Command) -> Result<(), Failure> {
+        let init = self.init.pidfd();
+        let init = init.as_deref();
+        match command {
+            Command::Start => container.start(init, self.settings.runtime_command).await,
+            Command::Kill { signal, all } => container.kill(init, signal, all).await,
+            Command::Pause => container.pause(init).await,
+            Command::Resume => container.resume().await,
+            Command::Delete => container.delete().await,
+        }
+    }
+
+    async fn by_runtime(&self, command: Command) -> Result<(), wedge_oci::Error> {
+        match command {
+            Command::Start => self.runtime.start().await,
+            Command::Kill { signal, all } => self.runtime.kill(signal, all).await,
+            Command::Pause => self.runtime.pause().await,
+            Command::Resume => self.runtime.resume().await,
+            Command::Delete => self.runtime.delete(false).await,
+        }
+    }
+
+    /// Every process of the container.
+    pub(crate) async fn every_pid(&self) -> Result<Vec<u32>> {
+        let Some(Way::Native(container)) = self.commands.way.get() else {
+            return Ok(self.runtime.pids().await?);
+        };
+        match container.pids().await {
+            Ok(pids) => Ok(pids),
+            Err(Failure::Failed(err)) => Err(err.into()),
+            Err(Failure::Unsupported(reason)) => {
+                self.commands.fall_back(&self.id, &reason);
+                Ok(self.runtime.pids().await?)
+            }
+        }
+    }
+}

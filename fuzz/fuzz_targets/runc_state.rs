@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! runc's `state.json`, as far as commands without runc need it, and a process's `stat`, in which a
+//! container chooses the name.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wedge_runc::fuzzing;
+
+fuzz_target!(|bytes: &[u8]| {
+    if fuzzing::state(bytes).is_some() {
+        // A key at the top that no runc has written makes it another thing.
+        let text = std::str::from_utf8(bytes).unwrap();
+        let more = text.replacen('{', "{\"made_by_a_later_runc\":1,", 1);
+        assert_eq!(fuzzing::state(more.as_bytes()), None);
+    }
+    if let Ok(name) = std::str::from_utf8(bytes)
+        && !name.contains(')')
+    {
+        let fields = (4..=52).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(fuzzing::start_time(&format!("7 ({name}) S {fields}")), Some(22));
+        fuzzing::start_time(name);
+    }
+});
