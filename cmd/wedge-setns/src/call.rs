@@ -4,7 +4,9 @@
 
 use core::ffi::CStr;
 
-use crate::kernel::{CloneArgs, FilterProgram, Statx, WinSize, ioctl, nr, open};
+use crate::kernel::{
+    CloneArgs, FilterProgram, SIGCHLD, SigAction, Statx, WinSize, ioctl, nr, open,
+};
 use crate::sys::{Errno, Result, syscall};
 
 pub(crate) fn exit(status: i32) -> ! {
@@ -184,13 +186,23 @@ pub(crate) fn set_limit(resource: u64, limit: &[u8; 16]) -> Result<()> {
     unsafe { syscall(nr::PRLIMIT64, [0, resource, limit.as_ptr().addr(), 0]) }.map(drop)
 }
 
-/// No signal is blocked.
-pub(crate) fn unblock_signals() -> Result<()> {
-    const SIG_SETMASK: usize = 2;
-    let none = 0_u64;
-    let from = (&raw const none).addr();
-    // SAFETY: the kernel reads the eight bytes of the mask.
-    unsafe { syscall(nr::RT_SIGPROCMASK, [SIG_SETMASK, from, 0, size_of::<u64>()]) }.map(drop)
+/// The ends of children are not waited for: they leave no zombie.
+pub(crate) fn ignore_children() -> Result<()> {
+    const SIG_IGN: usize = 1;
+    handle_children(SIG_IGN)
+}
+
+/// They are, as by default.
+pub(crate) fn await_children() -> Result<()> {
+    const SIG_DFL: usize = 0;
+    handle_children(SIG_DFL)
+}
+
+fn handle_children(handler: usize) -> Result<()> {
+    let action = SigAction { handler, ..SigAction::default() };
+    let from = (&raw const action).addr();
+    // SAFETY: the kernel reads one structure of this layout; no handler is installed.
+    unsafe { syscall(nr::RT_SIGACTION, [word(SIGCHLD), from, 0, size_of::<u64>()]) }.map(drop)
 }
 
 pub(crate) fn set_affinity(mask: &[u8]) -> Result<()> {
@@ -271,20 +283,10 @@ pub(crate) fn map(fd: Option<i32>, length: usize) -> Result<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(at, length) })
 }
 
-/// fork(2), with our parent as the child's parent too, and in `cgroup`, a directory of cgroup v2, if
-/// there is one. Returns the pid, 0 in the child.
-pub(crate) fn fork_sibling(cgroup: Option<i32>) -> Result<u32> {
-    fork(&CloneArgs::of_sibling(cgroup))
-}
-
-/// As [`fork_sibling`], but returns the pid when the child has executed a program or has ended. A
-/// descriptor that it closes before is closed here too.
-pub(crate) fn fork_heir() -> Result<u32> {
-    fork(&CloneArgs::of_heir())
-}
-
-fn fork(args: &CloneArgs) -> Result<u32> {
-    let from = (&raw const *args).addr();
+/// fork(2), in `cgroup`, a directory of cgroup v2, if there is one. Returns the pid, 0 in the child.
+pub(crate) fn fork(cgroup: Option<i32>) -> Result<u32> {
+    let args = CloneArgs::of_child(cgroup);
+    let from = (&raw const args).addr();
     // SAFETY: without CLONE_VM the child has a copy of this memory and this stack, and this
     // program has one thread: it goes on here as if nothing had happened.
     let pid = unsafe { syscall(nr::CLONE3, [from, size_of::<CloneArgs>()]) }?;

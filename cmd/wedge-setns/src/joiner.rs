@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The first process: from the host's namespaces into the container's.
 
-use wedge_setns_wire::{Kind, Plan, Stage, fd, flags};
+use wedge_setns_wire::{Plan, Stage, fd, flags};
 
 use crate::call::{self, Plain};
 use crate::kernel::{CLONE_NEWUSER, errno, open, prctl};
 use crate::nursery::NOT_OURS;
 use crate::payload;
-use crate::report::{fail, reach, step, tell};
+use crate::report::{fail, reach, step};
 use crate::sys::{Errno, Result};
 use crate::work::{self, Work};
 
-/// With descriptors of a request, which become 0, 1, 2, …
+/// With the descriptors of a request, which become 0, 1, 2, …
 pub(crate) fn main(fds: &[i32; fd::COUNT]) -> ! {
     if take(fds).is_err() {
         // The control socket may be missing: its end says the rest.
@@ -25,23 +25,21 @@ pub(crate) fn main(fds: &[i32; fd::COUNT]) -> ! {
     normalise(&plan);
     settle(&plan);
     join(&plan);
-    match step(&plan, Stage::Clone, call::fork_heir) {
+    match step(&plan, Stage::Clone, || call::fork(None)) {
         0 => payload::run(&plan, work),
-        // If it has become the program, it has closed the socket and this does nothing.
-        pid => match tell(Kind::Spawned, pid) {
-            Ok(()) | Err(_) => call::exit(0),
-        },
+        // With this end the payload becomes the child of the shim, the nearest sub-reaper.
+        _ => call::exit(0),
     }
 }
 
-/// Each has a higher number than the one it becomes, and those between are taken already.
+/// Each has a higher number than the one it becomes, and what has that was taken already.
 fn take(fds: &[i32; fd::COUNT]) -> Result<()> {
     (0..).zip(fds).try_for_each(|(number, fd)| call::duplicate(*fd, number))
 }
 
 /// Undoes what was inherited from the shim.
 fn normalise(plan: &Plan<'_>) {
-    step(plan, Stage::Signals, call::unblock_signals);
+    step(plan, Stage::Signals, call::await_children);
     if plan.has(flags::OOM_SCORE) {
         // Before it is not dumpable: the file then belongs to somebody else.
         step(plan, Stage::OomScore, || set_oom_score(plan.header().oom_score_adj));

@@ -7,7 +7,7 @@ pub(crate) mod nr {
     pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;
     pub(crate) const MMAP: usize = 9;
-    pub(crate) const RT_SIGPROCMASK: usize = 14;
+    pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const IOCTL: usize = 16;
     #[cfg(failpoints)]
     pub(crate) const GETPID: usize = 39;
@@ -96,6 +96,8 @@ pub(crate) mod ioctl {
 }
 
 /// `asm/signal.h`.
+pub(crate) const SIGCHLD: u32 = 17;
+/// See above.
 #[cfg(failpoints)]
 pub(crate) const SIGKILL: usize = 9;
 #[cfg(failpoints)]
@@ -106,9 +108,6 @@ pub(crate) const CAP_SETPCAP: u64 = 1 << 8;
 pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// The flag of setns(2) for a user namespace, `linux/sched.h`.
 pub(crate) const CLONE_NEWUSER: u32 = 0x1000_0000;
-const CLONE_FILES: u64 = 0x400;
-const CLONE_VFORK: u64 = 0x4000;
-const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `linux/magic.h`.
 pub(crate) const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
@@ -160,20 +159,24 @@ pub(crate) struct CloneArgs {
 }
 
 impl CloneArgs {
-    /// A child of our own parent, which signals as we do.
-    pub(crate) fn of_sibling(cgroup: Option<i32>) -> CloneArgs {
+    /// A child, in `cgroup` if there is one.
+    pub(crate) fn of_child(cgroup: Option<i32>) -> CloneArgs {
         let (flags, cgroup) = match cgroup {
-            Some(cgroup) => (CLONE_PARENT | CLONE_INTO_CGROUP, cgroup.unsigned_abs().into()),
-            None => (CLONE_PARENT, 0),
+            Some(cgroup) => (CLONE_INTO_CGROUP, cgroup.unsigned_abs().into()),
+            None => (0, 0),
         };
-        CloneArgs { flags, cgroup, ..CloneArgs::default() }
+        CloneArgs { flags, cgroup, exit_signal: u64::from(SIGCHLD), ..CloneArgs::default() }
     }
+}
 
-    /// One that we wait for until it has executed a program or has ended. Until then it has our
-    /// table of descriptors, not a copy.
-    pub(crate) fn of_heir() -> CloneArgs {
-        CloneArgs { flags: CLONE_PARENT | CLONE_VFORK | CLONE_FILES, ..CloneArgs::default() }
-    }
+/// The kernel's `struct sigaction`, `asm/signal.h`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct SigAction {
+    pub(crate) handler: usize,
+    pub(crate) flags: u64,
+    pub(crate) restorer: usize,
+    pub(crate) mask: u64,
 }
 
 /// `struct __user_cap_header_struct`, `linux/capability.h`.

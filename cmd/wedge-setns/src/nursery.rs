@@ -2,7 +2,7 @@
 //! The process that joiners are born of: small, so that forking it costs little, and here already,
 //! so that no exec waits for an execve(2) more than its own. It never joins anything.
 
-use wedge_setns_wire::{Birth, Kind, PACKET, REQUEST, Report, fd};
+use wedge_setns_wire::{Kind, PACKET, REQUEST, Report, fd};
 
 use crate::call;
 use crate::joiner::{self, not_dumpable};
@@ -23,26 +23,28 @@ pub(crate) fn main() -> ! {
         let mut number = [0; REQUEST];
         match socket::receive(fd::CONTROL, &mut number) {
             Ok(Received { length: 0, .. }) => call::exit(0),
-            Ok(request) => bear(u32::from_ne_bytes(number), request.fds()),
+            Ok(request) => bear(&number, request.fds()),
             Err(_) => call::exit(NOT_OURS),
         }
     }
 }
 
-/// What joiners inherit; signals are as they should be, since the shim started this.
+/// What joiners inherit, but for the ends of children. Other signals are as they should be, since
+/// the shim started this.
 fn prepare() -> Result<()> {
     call::set_name(c"wedge-setns")?;
+    call::ignore_children()?;
     not_dumpable()?;
     call::close_from(fd::CONTROL.cast_unsigned() + 1)
 }
 
 /// Forks a joiner with these descriptors.
-fn bear(number: u32, fds: &[i32]) {
+fn bear(number: &[u8; REQUEST], fds: &[i32]) {
     if let Some((own, cgroup)) = fds.split_first_chunk::<{ fd::COUNT }>() {
-        match call::fork_sibling(cgroup.first().copied()) {
+        match call::fork(cgroup.first().copied()) {
             Ok(0) => joiner::main(own),
             // A shim that is gone is noticed by the next receive.
-            Ok(pid) => _ = call::write(fd::CONTROL, &Birth { number, pid }.encode()),
+            Ok(_) => _ = call::write(fd::CONTROL, number),
             Err(error) => tell_that_there_is_none(own, error),
         }
     }
@@ -53,7 +55,7 @@ fn bear(number: u32, fds: &[i32]) {
 }
 
 fn tell_that_there_is_none(fds: &[i32; fd::COUNT], error: Errno) {
-    let report = Report { kind: Kind::NotBorn, stage: 0, errno: error.0, value: 0, aux: b"" };
+    let report = Report { kind: Kind::NotBorn, stage: 0, errno: error.0, aux: b"" };
     let mut packet = [0; PACKET];
     let length = report.encode(&mut packet);
     let [_, _, _, control, ..] = fds;

@@ -41,7 +41,7 @@ pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
     label::apply(plan, label);
     let program = program::find(plan);
     step(plan, Stage::Descriptors, || call::close_from(fd::CONTROL.cast_unsigned() + 1));
-    step(plan, Stage::Execute, || tell(Kind::Ready, 0));
+    step(plan, Stage::Execute, || tell(Kind::Ready));
     match confinement {
         Confinement::WithAdmin => {
             step(plan, Stage::Seccomp, capabilities::raise_admin);
@@ -129,7 +129,7 @@ fn limits(plan: &Plan<'_>) {
     if !plan.has(flags::HELD) {
         return;
     }
-    step(plan, Stage::Go, || tell(Kind::Waiting, 0));
+    step(plan, Stage::Go, || tell(Kind::Waiting));
     step(plan, Stage::Go, || {
         let mut answer = [0];
         match call::read(fd::CONTROL, &mut answer)? {

@@ -13,13 +13,13 @@ use crate::sys::{Errno, Result};
 
 /// Sends a report without a text. A shim that is gone cannot be told: whoever waits for its answer
 /// sees the end of the socket.
-pub(crate) fn tell(kind: Kind, value: u32) -> Result<()> {
-    send(Report { kind, stage: 0, errno: 0, value, aux: b"" }, None)
+pub(crate) fn tell(kind: Kind) -> Result<()> {
+    send(Report { kind, stage: 0, errno: 0, aux: b"" }, None)
 }
 
 /// Sends the master of the terminal.
 pub(crate) fn tell_terminal(master: i32) -> Result<()> {
-    let report = Report { kind: Kind::Terminal, stage: 0, errno: 0, value: 0, aux: b"" };
+    let report = Report { kind: Kind::Terminal, stage: 0, errno: 0, aux: b"" };
     send(report, Some(master))
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn unsupported(stage: Stage, error: Errno) -> ! {
 }
 
 fn end(kind: Kind, stage: Stage, error: Errno, aux: &[u8]) -> ! {
-    let report = Report { kind, stage: stage as u32, errno: error.0, value: 0, aux };
+    let report = Report { kind, stage: stage as u32, errno: error.0, aux };
     match send(report, None) {
         Ok(()) => call::exit(1),
         // The shim is gone, or the filter forbids even this; it then sees a death it cannot

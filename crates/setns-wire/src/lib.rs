@@ -25,7 +25,7 @@ mod stage;
 #[cfg(any(feature = "encode", test))]
 pub use encode::Encoder;
 pub use header::{Header, Slice, flags};
-pub use nursery::{BIRTH, Birth, REQUEST};
+pub use nursery::REQUEST;
 pub use passwd::home_of;
 pub use plan::{Invalid, Plan};
 pub use report::{AUX, GO, Kind, PACKET, Report};
@@ -52,6 +52,6 @@ pub mod fd {
     pub const PLAN: i32 = 4;
     /// The container's init: a pidfd.
     pub const INIT: i32 = 5;
-    /// How many there are.
+    /// How many come with a request.
     pub const COUNT: usize = 6;
 }

@@ -9,11 +9,8 @@ pub const AUX: usize = 240;
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// There was a process, and it may have ended without a word; the value is its pid in the
-    /// shim's pid namespace. Of its own messages the socket says who sent them.
-    Spawned = 1,
     /// The terminal's master comes with this packet.
-    Terminal,
+    Terminal = 1,
     /// Everything is done but the seccomp filter and execve. The end of the socket then means
     /// success.
     Ready,
@@ -36,14 +33,12 @@ pub struct Report<'a> {
     pub stage: u32,
     /// The error of the system call, 0: none.
     pub errno: i32,
-    /// A pid.
-    pub value: u32,
     /// A path or the like.
     pub aux: &'a [u8],
 }
 
 /// The fixed part of a packet.
-const FIXED: usize = 16;
+const FIXED: usize = 12;
 /// The longest packet, in bytes.
 pub const PACKET: usize = FIXED + AUX;
 
@@ -51,7 +46,7 @@ impl<'a> Report<'a> {
     /// Writes the packet; returns its length.
     pub fn encode(&self, out: &mut [u8; PACKET]) -> usize {
         let aux = self.aux.get(..AUX).unwrap_or(self.aux);
-        let fixed = [self.kind as u32, self.stage, self.errno.cast_unsigned(), self.value];
+        let fixed = [self.kind as u32, self.stage, self.errno.cast_unsigned()];
         let bytes = fixed.iter().flat_map(|word| word.to_ne_bytes()).chain(aux.iter().copied());
         for (place, byte) in out.iter_mut().zip(bytes) {
             *place = byte;
@@ -65,19 +60,17 @@ impl<'a> Report<'a> {
         let mut words =
             fixed.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
         let kind = match words.next()? {
-            1 => Kind::Spawned,
-            2 => Kind::Terminal,
-            3 => Kind::Ready,
-            4 => Kind::Failed,
-            5 => Kind::Unsupported,
-            6 => Kind::Waiting,
-            7 => Kind::NotBorn,
+            1 => Kind::Terminal,
+            2 => Kind::Ready,
+            3 => Kind::Failed,
+            4 => Kind::Unsupported,
+            5 => Kind::Waiting,
+            6 => Kind::NotBorn,
             _ => return None,
         };
         let stage = words.next()?;
         let errno = words.next()?.cast_signed();
-        let value = words.next()?;
-        (aux.len() <= AUX).then_some(Report { kind, stage, errno, value, aux })
+        (aux.len() <= AUX).then_some(Report { kind, stage, errno, aux })
     }
 }
 
@@ -89,14 +82,14 @@ mod tests {
     fn a_report_survives_the_socket_and_its_text_is_cut() {
         let long = [b'x'; AUX + 50];
         for aux in [&b""[..], b"/bin/sh", &long] {
-            let report = Report { kind: Kind::Failed, stage: 7, errno: -2, value: 9, aux };
+            let report = Report { kind: Kind::Failed, stage: 7, errno: -2, aux };
             let mut packet = [0; PACKET];
             let length = report.encode(&mut packet);
             let back = Report::decode(&packet[..length]).unwrap();
-            assert_eq!((back.kind, back.stage, back.errno, back.value), (Kind::Failed, 7, -2, 9));
+            assert_eq!((back.kind, back.stage, back.errno), (Kind::Failed, 7, -2));
             assert_eq!(back.aux, &aux[..aux.len().min(AUX)]);
         }
-        assert!(Report::decode(&[0; 15]).is_none());
-        assert!(Report::decode(&[0; 16]).is_none(), "there is no kind 0");
+        assert!(Report::decode(&[0; FIXED - 1]).is_none());
+        assert!(Report::decode(&[0; FIXED]).is_none(), "there is no kind 0");
     }
 }

@@ -15,8 +15,9 @@ use crate::error::{Error, Failure};
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::process::Process;
+use crate::socket;
 use crate::stages::{Context, PAUSED, STOPPED};
-use crate::talk::{Stopped, Talk, sockets};
+use crate::talk::{Stopped, Talk};
 
 /// How long the helper may take. It runs within the container's limits: a CPU quota slows it down
 /// like everything else there.
@@ -85,7 +86,7 @@ impl Container {
         stdio: Stdio<'_>,
         join: bool,
     ) -> Result<Started, Stopped> {
-        let (ours, theirs) = sockets().map_err(failed)?;
+        let (ours, theirs) = socket::pair().map_err(failed)?;
         let bytes = in_memory(&plan.encode(host, join)?).map_err(failed)?;
         let null = host.null.as_fd();
         let fds = [

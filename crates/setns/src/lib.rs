@@ -23,6 +23,7 @@ mod plan;
 mod process;
 mod schedule;
 mod seccomp;
+mod socket;
 mod stages;
 mod state;
 mod talk;

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use wedge_reaper::{ExitWatch, Reaper};
-use wedge_setns_wire::{BIRTH, Birth, fd};
+use wedge_setns_wire::{REQUEST, fd};
 
-use crate::talk::{readable, sockets};
+use crate::socket::{self, readable};
 
 /// How long the answer to a request may follow what came of it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,17 +31,18 @@ pub(crate) struct Nursery {
     requests: Mutex<Requests>,
 }
 
-/// What is asked for, and the pids of what was born.
+/// What is asked for.
 #[derive(Debug, Default)]
 struct Requests {
     last: u32,
-    open: HashMap<u32, Option<u32>>,
+    /// Which are open, and whether something was born for them.
+    open: HashMap<u32, bool>,
 }
 
 impl Nursery {
     /// Starts one from `helper`, which is sealed.
     pub(crate) fn start(reaper: &Reaper, helper: &OwnedFd) -> io::Result<Nursery> {
-        let (ours, theirs) = sockets()?;
+        let (ours, theirs) = socket::pair()?;
         let program = format!("/proc/self/fd/{}", helper.as_raw_fd());
         let mut command = Command::new(program);
         command.arg0("wedge-setns").env_clear().current_dir("/");
@@ -76,24 +77,29 @@ impl Nursery {
             None,
         )?;
         requests.last = number;
-        requests.open.insert(number, None);
+        requests.open.insert(number, false);
         Ok(number)
     }
 
-    /// The pid of what was born for a request; nothing when the nursery died before.
-    pub(crate) async fn born(&self, number: u32) -> Option<u32> {
-        let socket = readable(self.socket.try_clone().ok()?).ok()?;
+    /// Whether a joiner was born for a request. If not, the nursery died before.
+    pub(crate) async fn has_born(&self, number: u32) -> bool {
+        let known = || self.requests().open.get(&number).copied().unwrap_or_default();
         let listen = async {
+            let socket = readable(self.socket.try_clone()?)?;
             loop {
-                let heard = self.requests().hear(&self.socket);
-                if let Some(pid) = self.requests().open.get(&number).copied().flatten() {
-                    return Some(pid);
+                self.requests().hear(&self.socket)?;
+                if known() {
+                    return Ok::<(), io::Error>(());
                 }
-                heard.ok()?;
-                socket.readable().await.ok()?.clear_ready();
+                socket.readable().await?.clear_ready();
             }
         };
-        tokio::time::timeout(PATIENCE, listen).await.ok().flatten()
+        match tokio::time::timeout(PATIENCE, listen).await {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) => log::debug!("the nursery has ended: {err}"),
+            Err(_) => log::warn!("the nursery has not answered within {PATIENCE:?}"),
+        }
+        known()
     }
 
     pub(crate) fn forget(&self, number: u32) {
@@ -109,14 +115,12 @@ impl Requests {
     /// Takes every answer that is there.
     fn hear(&mut self, socket: &OwnedFd) -> io::Result<()> {
         loop {
-            let mut packet = [0; BIRTH + 1];
+            let mut packet = [0; REQUEST];
             match wedge_sys::receive(socket, &mut packet) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Ok(received) if received.length > 0 => {
-                    let packet = packet.get(..received.length).unwrap_or_default();
-                    let birth = Birth::decode(packet).ok_or(io::ErrorKind::InvalidData)?;
-                    if let Some(pid) = self.open.get_mut(&birth.number) {
-                        *pid = Some(birth.pid);
+                    if let Some(born) = self.open.get_mut(&u32::from_ne_bytes(packet)) {
+                        *born = true;
                     }
                 }
                 Ok(_) => return Err(io::ErrorKind::ConnectionReset.into()),

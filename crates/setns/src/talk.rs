@@ -3,19 +3,14 @@
 //!
 //! Every message wakes the shim, so there are few: in the ordinary case one, by which the payload
 //! says that it is ready. The kernel adds its pid (`SO_PASSCRED`, unix(7)), and the end of the socket
-//! is the success. The joiner sleeps until the payload has executed its program or has ended, and
-//! then says its pid, in case that it was killed before it could say anything.
+//! is the success.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, setsockopt, shutdown, socketpair,
-    sockopt,
-};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::sys::stat::fstat;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -29,6 +24,7 @@ use crate::host::Host;
 use crate::limits;
 use crate::nursery::Nursery;
 use crate::plan::Plan;
+use crate::socket::readable;
 use crate::stages::{Context, explain};
 
 const SIGKILL: i32 = 9;
@@ -92,7 +88,6 @@ pub(crate) struct Talk {
     theirs: u64,
     nursery: Arc<Nursery>,
     request: u32,
-    joiner: Option<Expectation>,
     payload: Option<Part>,
     /// Until the payload is known.
     expected: Option<Expectation>,
@@ -111,7 +106,7 @@ impl Talk {
         let [_, _, _, theirs, ..] = fds;
         let theirs = fstat(theirs).map_err(|err| failed(err.into()))?.st_ino;
         let socket = readable(socket).map_err(failed)?;
-        let (joiner, expected) = (Some(reaper.expect()), Some(reaper.expect()));
+        let expected = Some(reaper.expect());
         let nursery = || {
             let none = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));
             host.nursery(reaper).map_err(none)
@@ -128,7 +123,7 @@ impl Talk {
         };
         let busy = |err| Unsupported::new(format!("the setns helper takes no request: {err}"));
         let request = request.map_err(busy)?;
-        Ok(Talk { socket, theirs, nursery: home, request, joiner, payload: None, expected })
+        Ok(Talk { socket, theirs, nursery: home, request, payload: None, expected })
     }
 
     /// Until the helper is the program, or says why not.
@@ -151,7 +146,6 @@ impl Talk {
             let report = Report::decode(packet).ok_or_else(|| broken("an unknown report"))?;
             let sender = received.sender.unwrap_or_default();
             match report.kind {
-                Kind::Spawned => self.meet(report.value)?,
                 Kind::Waiting => {
                     self.meet(sender)?;
                     self.release(plan)?;
@@ -196,30 +190,23 @@ impl Talk {
 
     /// Nobody holds the other end any more.
     async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Failure> {
-        match self.payload.take() {
-            Some(mut payload) if ready => {
-                let exit = payload.exit.clone();
-                // It lives: the guard lets go of it.
-                Ok(Started { pid: payload.pid, exit, pidfd: payload.pidfd.take(), console })
-            }
-            Some(mut payload) => {
-                let exit = payload.exit.wait().await;
-                Err(Error::Start(format!("procReady not received: {}", death(&exit))).into())
-            }
-            None => Err(self.stillborn().await),
+        let Some(mut payload) = self.payload.take() else {
+            return Err(self.silence().await);
+        };
+        if !ready {
+            let exit = payload.exit.wait().await;
+            return Err(Error::Start(format!("procReady not received: {}", death(&exit))).into());
         }
+        let exit = payload.exit.clone();
+        // It lives: the guard lets go of it.
+        Ok(Started { pid: payload.pid, exit, pidfd: payload.pidfd.take(), console })
     }
 
-    /// There was no payload, and nobody said why.
-    async fn stillborn(&mut self) -> Failure {
-        let Some(pid) = self.nursery.born(self.request).await else {
-            return Unsupported::new("the setns helper ended").into();
-        };
-        let claimed = self.joiner.take().map(|joiner| joiner.claim(pid));
-        match claimed {
-            Some(Ok((mut exit, _))) => broken(&death(&exit.wait().await)).into(),
-            Some(Err(err)) => broken(&wedge_oci::go_text(&err)).into(),
-            None => broken("it was waited for").into(),
+    /// There was no word. Only a signal ends the helper so.
+    async fn silence(&self) -> Failure {
+        match self.nursery.has_born(self.request).await {
+            true => Error::Start("procReady not received: it was killed".to_owned()).into(),
+            false => Unsupported::new("the setns helper ended").into(),
         }
     }
 }
@@ -236,7 +223,7 @@ impl Drop for Talk {
         if let Err(err) = shutdown(self.socket.get_ref().as_raw_fd(), Shutdown::Both) {
             log::debug!("the helper's socket was gone: {err}");
         }
-        for pid in holders_of(self.theirs) {
+        for pid in holders_of(self.theirs, self.nursery.pid) {
             let killed = PidFd::open(pid).and_then(|pidfd| pidfd.send_signal(SIGKILL));
             if let Err(err) = killed {
                 log::debug!(pid = pid; "nothing to kill: {err}");
@@ -261,7 +248,7 @@ fn why(report: &Report<'_>, sender: u32, context: Context<'_>) -> Stopped {
     match report.kind {
         Kind::NotBorn => Stopped::NotBorn(report.errno),
         Kind::Unsupported => Unsupported::new(explain(report, sender, context).to_string()).into(),
-        Kind::Failed | Kind::Spawned | Kind::Terminal | Kind::Ready | Kind::Waiting => {
+        Kind::Failed | Kind::Terminal | Kind::Ready | Kind::Waiting => {
             explain(report, sender, context).into()
         }
     }
@@ -271,40 +258,29 @@ fn is_gone(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Our children that have this socket as the helper has it.
-fn holders_of(socket: u64) -> Vec<u32> {
-    let children = match fs::read_to_string("/proc/thread-self/children") {
-        Ok(children) => children,
-        Err(err) => {
-            log::warn!("/proc/thread-self/children: {err}");
-            return Vec::new();
-        }
-    };
+/// Processes of the helper that have this socket, as the helper has it: joiners are the nursery's
+/// children, and payloads theirs, or ours when their joiner has ended.
+fn holders_of(socket: u64, nursery: u32) -> Vec<u32> {
     let name = format!("socket:[{socket}]");
     let has = |pid: &u32| {
         let link = fs::read_link(format!("/proc/{pid}/fd/{}", fd::CONTROL));
         link.is_ok_and(|link| link.as_os_str() == name.as_str())
     };
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(has).collect()
+    let joiners = children(nursery);
+    let theirs = joiners.iter().flat_map(|joiner| children(*joiner));
+    let found = theirs.chain(children(std::process::id()));
+    found.chain(joiners.iter().copied()).filter(has).collect()
 }
 
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              this owns its own"
-)]
-pub(crate) fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
-}
-
-/// Our end of the control socket, and the helper's. Only ours does not block, and is told who sends
-/// what.
-pub(crate) fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    setsockopt(&ours, sockopt::PassCred, &true)?;
-    Ok((ours, theirs))
+/// The children of a process, which are those of its threads, proc_tid_children(5).
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let pids = |list: String| {
+        list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+    };
+    lists.flat_map(pids).collect()
 }
 
 /// The next message; an empty one is the end.
@@ -347,7 +323,7 @@ mod tests {
         // On a busy machine a round takes a time slice; fewer have to do there.
         let end = Instant::now() + Duration::from_secs(5);
         for round in (0_usize..20_000).take_while(|_| Instant::now() < end) {
-            let (ours, theirs) = sockets().unwrap();
+            let (ours, theirs) = crate::socket::pair().unwrap();
             let helper = std::thread::spawn(move || {
                 (0..round % 500).for_each(|_| std::hint::spin_loop());
                 send(theirs.as_raw_fd(), &[1], MsgFlags::empty()).unwrap()

@@ -92,7 +92,7 @@ fn only_what_it_must_look_at_is_opened_in_the_container() {
 
         let after: Vec<_> = inside(&log, joiner);
         let names: Vec<_> = after.iter().filter_map(|call| call.split('(').next()).collect();
-        assert_eq!(names[..4], ["close", "clone3", "write", "exit_group"], "{after:#?}");
+        assert_eq!(names, ["close", "clone3", "exit_group"], "{after:#?}");
 
         let payload = inside(&log, payload);
         let program = payload.iter().position(|call| call.starts_with("execve(")).unwrap();

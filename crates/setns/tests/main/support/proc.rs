@@ -38,14 +38,24 @@ impl Process {
         Some(Process { pid, name: name.to_owned(), fields })
     }
 
-    /// Our children, zombies too.
+    /// Our children and those of the helper's processes among them, zombies too.
     pub(crate) fn children() -> Vec<Process> {
-        let own = std::process::id().to_string();
         let pids = fs::read_dir("/proc").unwrap();
-        pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(Process::read)
-            .filter(|process| process.field(4) == own)
-            .collect()
+        let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let all: Vec<Process> = pids.filter_map(Process::read).collect();
+        let of = |parent: u32| {
+            let parent = parent.to_string();
+            all.iter().filter(move |process| process.field(4) == parent).cloned()
+        };
+        let mut found: Vec<Process> = of(std::process::id()).collect();
+        let mut next = 0;
+        while let Some(process) = found.get(next) {
+            if process.name == "wedge-setns" {
+                found.extend(of(process.pid).collect::<Vec<_>>());
+            }
+            next += 1;
+        }
+        found
     }
 
     /// A field by its number in proc_pid_stat(5), from 3 on.

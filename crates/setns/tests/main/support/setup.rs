@@ -177,6 +177,7 @@ impl Drop for Setup {
 /// Runs `test` on a runtime of its own, with a reaper that is driven.
 pub(crate) fn on_reaper(test: impl AsyncFnOnce(&Reaper)) {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    wedge_sys::set_subreaper().unwrap();
     tokio.block_on(async {
         let reaper = Reaper::new();
         tokio::select! {
