@@ -283,11 +283,16 @@ fn the_reason_is_told_once() -> Result<()> {
     env.finish()
 }
 
-/// runc with the containers of a rig.
+/// runc with the containers of a rig. On a busy machine it may not get to freeze one at once.
 fn runc(rig: &Rig, args: &[&str]) -> Result<()> {
     let root = format!("/run/containerd/runc/{}", rig.lab.namespace());
-    Cmd::new("runc").args(["--root", &root]).args(args).arg(rig.id()).output()?.assert_ok();
-    Ok(())
+    wait::until("runc does it", || {
+        let runc = Cmd::new("runc").args(["--root", &root]).args(args).arg(rig.id());
+        let out = runc.output()?;
+        ensure!(!out.error_text().contains("unable to freeze"), "{out}");
+        out.assert_ok();
+        Ok(())
+    })
 }
 
 /// A container with which something was done behind the shim's back, and what the shim says then.
