@@ -85,11 +85,6 @@ impl Container {
         })
     }
 
-    /// Why one of the commands will be runc's, if one will.
-    pub fn exception(&self) -> Option<&'static str> {
-        self.not_started.or(self.not_deleted)
-    }
-
     /// The processes of the container, in the host's pid namespace; none when its cgroup is gone.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ use wedge_sys::PidFd;
 use crate::container::{Container, Status};
 use crate::error::{Error, Failure, Unsupported};
 
+/// How long an init that closed the FIFO without a word may take to end. Else somebody else has
+/// read the byte.
+const DYING: Duration = Duration::from_secs(1);
+
 /// What was found when the FIFO was looked at.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
@@ -91,7 +95,12 @@ async fn answer(fifo: OwnedFd, init: &PidFd) -> io::Result<bool> {
         match (look(read)?, ready) {
             (Look::Started, _) => return Ok(true),
             (Look::Pending, true) => {}
-            (Look::Empty, _) | (Look::Pending, false) => return Ok(false),
+            (Look::Empty, true) => {
+                // One that is being killed closes its files before it has ended.
+                let _elapsed = tokio::time::timeout(DYING, ended.readable()).await;
+                return Ok(false);
+            }
+            (Look::Empty | Look::Pending, false) => return Ok(false),
         }
     }
 }

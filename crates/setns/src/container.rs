@@ -111,8 +111,7 @@ fn identify(state: &State, pid: u32) -> Result<PidFd, Unsupported> {
         return Err(Unsupported::new(format!("runc's state is of pid {theirs}, not {pid}")));
     }
     let init = PidFd::open(pid).map_err(|err| Unsupported::new(format!("init {pid}: {err}")))?;
-    let stat = file(pid, "stat").unwrap_or_default();
-    if start_time(&stat) != Some(state.init_process_start) {
+    if wedge_runc::start_time(pid) != Some(state.init_process_start) {
         return Err(Unsupported::new(format!("runc's state is of another process {pid}")));
     }
     Ok(init)
@@ -120,13 +119,6 @@ fn identify(state: &State, pid: u32) -> Result<PidFd, Unsupported> {
 
 fn file(pid: u32, name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/{name}")).ok()
-}
-
-/// Field 22 of `/proc/PID/stat`, proc_pid_stat(5). The name in field 2 may hold anything.
-fn start_time(stat: &str) -> Option<u64> {
-    const AFTER_NAME: usize = 22 - 3;
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(AFTER_NAME)?.parse().ok()
 }
 
 /// What is left to the OCI runtime's own exec.
@@ -173,18 +165,6 @@ fn configured(config: &Config) -> Result<u32, Unsupported> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_any_name() {
-        let fields: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
-        for name in ["sh", "a) R (b", ") 1 2 3 (", ""] {
-            let stat = format!("7 ({name}) S {}\n", fields.join(" "));
-            assert_eq!(start_time(&stat), Some(22), "{name}");
-        }
-        assert_eq!(start_time("7 (sh) S 1"), None);
-        let own = file(std::process::id(), "stat").unwrap();
-        assert!(start_time(&own).is_some_and(|time| time > 0));
-    }
 
     #[test]
     fn a_namespace_with_root_maps_it() {

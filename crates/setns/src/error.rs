@@ -4,16 +4,7 @@
 use thiserror::Error;
 
 /// What this crate cannot reproduce exactly.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct Unsupported(pub(crate) String);
-
-impl Unsupported {
-    /// With a text that fits "because …".
-    pub fn new(reason: impl Into<String>) -> Unsupported {
-        Unsupported(reason.into())
-    }
-}
+pub use wedge_runc::Unsupported;
 
 /// What runc would say, in its words; they are all of the answer, so no cause is nested.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -5,8 +5,6 @@
 //! unknown ones are ignored, missing ones have Go's zero value.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -14,9 +12,6 @@ use serde_json::Value;
 
 use crate::error::Unsupported;
 use crate::schedule::{IoPriority, Scheduler};
-
-/// A state beyond this many bytes is left to runc.
-const LIMIT: u64 = 16 << 20;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct State {
@@ -105,14 +100,7 @@ pub(crate) struct ExecCpuAffinity {
 impl State {
     /// Reads the state of the container whose state directory is `dir`.
     pub(crate) fn read(dir: &Path) -> Result<State, Unsupported> {
-        let path = dir.join("state.json");
-        let unreadable = |err: &dyn std::fmt::Display| {
-            Unsupported::new(format!("runc's {} cannot be read: {err}", path.display()))
-        };
-        let mut text = Vec::new();
-        let file = File::open(&path).map_err(|err| unreadable(&err))?;
-        file.take(LIMIT).read_to_end(&mut text).map_err(|err| unreadable(&err))?;
-        serde_json::from_slice(&text).map_err(|err| unreadable(&err))
+        wedge_runc::read_state(dir)
     }
 
     /// The annotation `name`.

@@ -143,22 +143,27 @@ impl Bench<'_> {
         Container::load(Place { root: &root, id: &self.setup.id, init: self.pid })
     }
 
-    /// The container, with which everything is possible.
     pub(crate) fn container(&self) -> Container {
-        let container = self.load().unwrap();
-        assert_eq!(container.exception(), None);
-        container
+        self.load().unwrap()
     }
 
     pub(crate) async fn runc(&self, args: &[&str]) -> (bool, String) {
         self.setup.runc(&self.reaper, args).await
     }
 
-    /// Runs a command of runc on the container, with more arguments.
+    /// Runs a command of runc on the container, with more arguments. On a busy machine runc may
+    /// not get to freeze one at once.
     pub(crate) async fn by_runc(&self, command: &str, args: &[&str]) {
         let args = [&[command, self.setup.id()], args].concat();
-        let (succeeded, said) = self.runc(&args).await;
-        assert!(succeeded, "{args:?}: {said}");
+        let end = Instant::now() + LIMIT;
+        loop {
+            let (succeeded, said) = self.runc(&args).await;
+            let again = said.contains("unable to freeze") && Instant::now() < end;
+            assert!(succeeded || again, "{args:?}: {said}");
+            if succeeded {
+                return;
+            }
+        }
     }
 
     /// What runc says when it refuses a command.
@@ -235,11 +240,6 @@ impl Bench<'_> {
             stats.all(|stat| stat.is_ok_and(|stat| stat.contains(") T "))).then_some(())
         })
         .await;
-    }
-
-    /// Starts it, though not everything is possible.
-    pub(crate) async fn start_any(&self) {
-        self.load().unwrap().start(Some(&self.init), LIMIT).await.unwrap();
     }
 
     pub(crate) async fn start(&self) {

@@ -20,10 +20,10 @@ fn change(setup: &Setup, change: impl FnOnce(&mut Value)) {
     fs::write(path, state.to_string()).unwrap();
 }
 
-async fn deleted_by_runc(bench: &Bench<'_>) {
-    let (container, cgroups) = (bench.load().unwrap(), bench.cgroups());
+async fn deleted_by_runc(bench: &Bench<'_>, reason: &str) {
+    let (container, cgroups) = (bench.container(), bench.cgroups());
     bench.kill_init().await;
-    assert_eq!(left(container.delete().await), container.exception().unwrap());
+    assert_eq!(left(container.delete().await), reason);
     bench.by_runc("delete", &[]).await;
     bench.assert_gone(&cgroups);
 }
@@ -33,8 +33,7 @@ fn hooks_after_create() {
     let mut setup = Setup::new();
     setup.config["hooks"] = json!({"poststart": hook()});
     setup.run(async |bench| {
-        let container = bench.load().unwrap();
-        assert_eq!(container.exception(), Some("it has a poststart hook"));
+        let container = bench.container();
         let reason = left(container.start(Some(&bench.init), LIMIT).await);
         assert_eq!(reason, "it has a poststart hook");
         assert_eq!(bench.status().await, "created");
@@ -48,9 +47,8 @@ fn hooks_after_create() {
     let args = json!(["touch", file]);
     setup.config["hooks"] = json!({"poststop": [{"path": "/bin/touch", "args": args}]});
     setup.run(async |bench| {
-        assert_eq!(bench.load().unwrap().exception(), Some("it has a poststop hook"));
-        bench.start_any().await;
-        deleted_by_runc(bench).await;
+        bench.start().await;
+        deleted_by_runc(bench, "it has a poststop hook").await;
         assert!(file.exists());
     });
 }
@@ -81,8 +79,7 @@ fn what_more_than_cgroups_was_made_for_it() {
                 "config" => state["config"]["cgroups"]["Systemd"] = value["Systemd"].clone(),
                 _ => state[key] = value.clone(),
             });
-            let container = bench.load().unwrap();
-            assert_eq!(container.exception(), Some(reason));
+            let container = bench.container();
             container.start(Some(&bench.init), LIMIT).await.unwrap();
             bench.kill_init().await;
             assert_eq!(left(container.delete().await), reason);
@@ -95,7 +92,7 @@ fn what_more_than_cgroups_was_made_for_it() {
 fn a_notify_socket() {
     Setup::new().run(async |bench| {
         fs::create_dir(bench.fifo().with_file_name("notify")).unwrap();
-        let container = bench.load().unwrap();
+        let container = bench.container();
         let reason = left(container.start(Some(&bench.init), LIMIT).await);
         assert_eq!(reason, "it has a notify socket");
         assert_eq!(bench.status().await, "created");

@@ -3,8 +3,9 @@
 //! of runc are started, and that nobody can tell the difference, but by the clock.
 #![forbid(unsafe_code)]
 
+mod counter;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -14,43 +15,10 @@ use wedge_integration::proc::{Proc, wait_gone};
 use wedge_integration::rpc::{Code, RpcError, assert_refused};
 use wedge_integration::{Cmd, Env, Fifos, Lab, Rig, ShimUnderTest, Spec, payload, wait};
 
-/// The commands of runc that count.
-const COMMANDS: [&str; 9] =
-    ["create", "start", "kill", "delete", "pause", "resume", "ps", "exec", "update"];
+use crate::counter::Counter;
 
 fn skipped() -> Result<bool> {
     ShimUnderTest::skips_go("it starts runc for everything")
-}
-
-/// Takes the place of runc, and writes down what it was told.
-struct Counter {
-    path: PathBuf,
-}
-
-impl Counter {
-    /// A runtime called `name` in `dir`.
-    fn new(dir: &Path, name: &str) -> Result<Counter> {
-        let path = dir.join(name);
-        fs::write(&path, "#!/bin/sh\necho \"$*\" >>\"$0.calls\"\nexec /usr/sbin/runc \"$@\"\n")?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(Counter { path })
-    }
-
-    fn path(&self) -> String {
-        self.path.to_string_lossy().into_owned()
-    }
-
-    /// The commands since the last call of this function.
-    fn take(&self) -> Result<Vec<String>> {
-        let calls = PathBuf::from(format!("{}.calls", self.path()));
-        let Ok(text) = fs::read_to_string(&calls) else { return Ok(Vec::new()) };
-        fs::remove_file(&calls)?;
-        let command = |line: &str| {
-            let command = line.split_whitespace().find(|word| COMMANDS.contains(word));
-            command.map(str::to_owned)
-        };
-        Ok(text.lines().filter_map(command).collect())
-    }
 }
 
 /// A container that sleeps, with a counter for runc.
@@ -283,11 +251,16 @@ fn the_reason_is_told_once() -> Result<()> {
     env.finish()
 }
 
-/// runc with the containers of a rig.
+/// runc with the containers of a rig. On a busy machine it may not get to freeze one at once.
 fn runc(rig: &Rig, args: &[&str]) -> Result<()> {
     let root = format!("/run/containerd/runc/{}", rig.lab.namespace());
-    Cmd::new("runc").args(["--root", &root]).args(args).arg(rig.id()).output()?.assert_ok();
-    Ok(())
+    wait::until("runc does it", || {
+        let runc = Cmd::new("runc").args(["--root", &root]).args(args).arg(rig.id());
+        let out = runc.output()?;
+        ensure!(!out.error_text().contains("unable to freeze"), "{out}");
+        out.assert_ok();
+        Ok(())
+    })
 }
 
 /// A container with which something was done behind the shim's back, and what the shim says then.
