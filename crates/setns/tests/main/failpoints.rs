@@ -47,7 +47,7 @@ async fn stages_of(bench: &Bench<'_>, process: &Value, held: bool) -> BTreeSet<S
                 assert_eq!(failure.to_string(), expected(Stage::Execute, held).unwrap_err());
             }
             Err(failure) => {
-                assert_eq!(Err(failure.to_string()), expected(*stage, held), "{stage:?}")
+                assert_eq!(Err(failure.to_string()), expected(*stage, held), "{stage:?}");
             }
         }
         reached.insert(*stage);
