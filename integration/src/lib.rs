@@ -46,6 +46,7 @@ pub mod rootfs;
 pub mod rpc;
 mod scratch;
 mod shim;
+pub mod spawned;
 mod spec;
 pub mod trace;
 pub mod wait;
