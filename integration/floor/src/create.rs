@@ -75,7 +75,7 @@ fn be_init(rootfs: &Path, cgroup: &Cgroup, pipes: &Pipes) -> Result<Infallible> 
     nix::unistd::setsid()?;
     write(&pipes.ready.1, b"r")?;
     ensure!(read(&pipes.go.0, &mut [0])? == 1, "nobody starts it");
-    process::become_program(PAUSE)
+    process::become_program(PAUSE, None)
 }
 
 /// What [`wedge_integration::Spec`] asks for, in its order; leaves the new root as the working

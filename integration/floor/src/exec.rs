@@ -9,19 +9,20 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
+use crate::seccomp::Filter;
 use crate::{TRUE, process, raw};
 
 /// Execs in the container whose init is `init`, one after the other: how long each took, from its
 /// first system call until both processes were waited for.
-pub(crate) fn run(init: i32, rounds: usize) -> Result<Vec<Duration>> {
+pub(crate) fn run(init: i32, rounds: usize, filter: Option<&Filter>) -> Result<Vec<Duration>> {
     let cgroup = Cgroup::of(init)?;
-    (0..rounds).map(|_| once(Pid::from_raw(init), &cgroup)).collect()
+    (0..rounds).map(|_| once(Pid::from_raw(init), &cgroup, filter)).collect()
 }
 
-fn once(init: Pid, cgroup: &Cgroup) -> Result<Duration> {
+fn once(init: Pid, cgroup: &Cgroup, filter: Option<&Filter>) -> Result<Duration> {
     let begun = Instant::now();
     let Some(joiner) = raw::fork(0, cgroup.to_be_born_in()).context("clone3")? else {
-        let Err(error) = join(init, cgroup);
+        let Err(error) = join(init, cgroup, filter);
         process::give_up(&error);
     };
     // The two, in any order: the second is a child of ours too.
@@ -31,7 +32,7 @@ fn once(init: Pid, cgroup: &Cgroup) -> Result<Duration> {
 }
 
 /// Life of the joiner; it does not come back.
-fn join(init: Pid, cgroup: &Cgroup) -> Result<Infallible> {
+fn join(init: Pid, cgroup: &Cgroup, filter: Option<&Filter>) -> Result<Infallible> {
     cgroup.join()?;
     let namespaces = CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
@@ -44,5 +45,5 @@ fn join(init: Pid, cgroup: &Cgroup) -> Result<Infallible> {
     if raw::fork(sibling, None).context("clone3")?.is_some() {
         raw::leave(0);
     }
-    process::become_program(TRUE)
+    process::become_program(TRUE, filter)
 }

@@ -8,13 +8,14 @@
 //! cloned with `CLONE_VM`, as in the shim: a process that shares a shim's memory would take it
 //! along when the kernel's OOM killer ends it.
 //!
-//! `exec PID N`, `create ROOTFS N`, `serve-start DIR N` print a line of nanoseconds for each of N.
+//! `exec PID N [PID]` (with the seccomp filter of the second), `create ROOTFS N`, `serve-start DIR N` print a line of nanoseconds for each of N.
 
 mod cgroup;
 mod create;
 mod exec;
 mod process;
 mod raw;
+mod seccomp;
 mod serve;
 
 use std::ffi::CStr;
@@ -24,6 +25,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+
+use crate::seccomp::Filter;
 
 /// What an exec runs.
 pub(crate) const TRUE: &CStr = c"/bin/true";
@@ -45,8 +48,10 @@ fn main() -> ExitCode {
 
 fn run(args: &[&str]) -> Result<()> {
     match args {
-        ["exec", init, rounds] => {
-            exec::run(init.parse()?, rounds.parse()?)?.iter().try_for_each(|took| print(&[*took]))
+        ["exec", init, rounds, filtered @ ..] => {
+            let filter = filtered.first().map(|pid| Filter::of(pid.parse()?)).transpose()?;
+            let times = exec::run(init.parse()?, rounds.parse()?, filter.as_ref())?;
+            times.iter().try_for_each(|took| print(&[*took]))
         }
         ["create", rootfs, rounds] => (0..rounds.parse()?).try_for_each(|number| {
             let life = create::run(Path::new(rootfs), number)?;

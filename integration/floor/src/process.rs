@@ -9,6 +9,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid};
 
 use crate::raw;
+use crate::seccomp::Filter;
 
 /// The fourteen of containerd's defaults, by number: include/uapi/linux/capability.h.
 const CAPABILITIES: [u32; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
@@ -16,8 +17,8 @@ const CAPABILITIES: [u32; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31]
 /// The last capability of this header.
 const LAST: u32 = 40;
 
-/// Becomes root with the usual capabilities and no more, and then `program`.
-pub(crate) fn become_program(program: &CStr) -> Result<Infallible> {
+/// Becomes root with the usual capabilities and no more, under a filter, and then `program`.
+pub(crate) fn become_program(program: &CStr, filter: Option<&Filter>) -> Result<Infallible> {
     for capability in (0..=LAST).filter(|number| !CAPABILITIES.contains(number)) {
         raw::drop_bounding(capability).with_context(|| format!("dropping {capability}"))?;
     }
@@ -28,6 +29,7 @@ pub(crate) fn become_program(program: &CStr) -> Result<Infallible> {
     raw::set_capabilities(CAPABILITIES.iter().fold(0, |bits, number| bits | 1 << number))
         .context("capset")?;
     nix::sys::prctl::set_no_new_privs().context("no_new_privs")?;
+    filter.map_or(Ok(()), Filter::load).context("seccomp")?;
     chdir("/").context("chdir")?;
     let words: [&CStr; 2] = [program, c"pause"];
     let count = if program == crate::TRUE { 1 } else { 2 };

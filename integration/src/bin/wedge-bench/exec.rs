@@ -4,17 +4,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use wedge_integration::{Process, Rig, ShimProcess, Stdio};
+use wedge_integration::{Meter, Process, Rig, ShimProcess, Stdio, payload};
 
 use crate::Wishes;
 use crate::lane::{Lane, Runtime, Shim};
-use crate::meter::Meter;
 use crate::report::{Row, Table, Unit};
 use crate::samples::Samples;
 use crate::world::{World, spec};
 
 /// Execs in a row of each kind: on cgroup v1 the kernel lets the first after a pause wait.
 const BURST: usize = 10;
+
+/// The exec that goes on.
+const FILTERED: &str = "filtered";
 
 /// What is measured of each exec.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ struct Contestant {
     rig: Rig,
     meter: Meter,
     init: u32,
+    /// An exec that goes on, for its seccomp filter.
+    filtered: Option<u32>,
     count: usize,
     figures: Figures,
     /// What the kernel takes for the same, in the same container.
@@ -50,7 +54,9 @@ impl Contestant {
         let rig = Rig::on(lab, &spec(profile))?;
         let init = rig.run()?;
         let (figures, floor) = (Figures::default(), Samples::default());
-        let mut contestant = Contestant { lane, rig, meter, init, count: 0, figures, floor };
+        let filtered = profile.then(|| rig.exec(FILTERED, [payload::PATH, "pause"])).transpose()?;
+        let mut contestant =
+            Contestant { lane, rig, meter, init, filtered, count: 0, figures, floor };
         // The first one gathers what is kept for the next.
         for _ in 0..3 {
             contestant.whole()?;
@@ -121,8 +127,10 @@ impl Contestant {
     }
 
     fn floor(&mut self, world: &World) -> Result<()> {
-        let (init, rounds) = (self.init.to_string(), BURST.to_string());
-        let [took] = world.floor(&["exec", &init, &rounds])?;
+        let mut args = vec!["exec".to_owned(), self.init.to_string(), BURST.to_string()];
+        args.extend(self.filtered.map(|pid| pid.to_string()));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let [took] = world.floor(&args)?;
         self.floor.extend(took.values().iter().copied());
         Ok(())
     }
@@ -131,6 +139,10 @@ impl Contestant {
         let proc = self.rig.shim.proc();
         self.rig.shim.kill(self.rig.id(), "", 9, true)?;
         self.rig.shim.wait(self.rig.id(), "")?;
+        if self.filtered.is_some() {
+            self.rig.shim.wait(self.rig.id(), FILTERED)?;
+            self.rig.shim.delete(self.rig.id(), FILTERED)?;
+        }
         self.rig.shim.delete(self.rig.id(), "")?;
         self.rig.shim.shutdown()?;
         wedge_integration::proc::wait_gone(proc)?;
@@ -158,7 +170,7 @@ pub(crate) fn run(world: &World, wishes: &Wishes) -> Result<Vec<Table>> {
         for contestant in sets.iter_mut().flatten() {
             contestant.burst(wishes.pause).with_context(|| contestant.lane.name())?;
         }
-        if let Some(contestant) = sets.first_mut().and_then(|set| set.first_mut()) {
+        for contestant in sets.iter_mut().filter_map(|set| set.first_mut()) {
             contestant.floor(world)?;
         }
     }

@@ -11,7 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use wedge_integration::Scratch;
 
 /// Takes over SIGINT, SIGTERM and SIGHUP.
-#[expect(clippy::disallowed_methods, clippy::exit, reason = "main may be in the middle of anything")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "main may be in the middle of anything"
+)]
 #[expect(clippy::print_stderr, reason = "a program's last words")]
 pub(crate) fn watch() -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -4,12 +4,11 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use wedge_integration::{Bundle, Lab, ShimProcess, Stdio, proc};
+use wedge_integration::{Bundle, Lab, Meter, ShimProcess, Stdio, proc};
 
 use crate::Wishes;
 use crate::exec::ms;
 use crate::lane::Lane;
-use crate::meter::Meter;
 use crate::report::{Row, Table, Unit};
 use crate::samples::Samples;
 use crate::world::{World, spec};

@@ -5,6 +5,7 @@
 
 mod counts;
 mod ctr;
+mod document;
 mod exec;
 mod growth;
 mod interrupt;
@@ -12,8 +13,8 @@ mod lane;
 mod lifecycle;
 mod machine;
 mod memory;
-mod meter;
 mod parallel;
+mod picture;
 mod print;
 mod report;
 mod samples;
@@ -74,6 +75,9 @@ fn main() -> ExitCode {
 }
 
 fn run(wishes: &Wishes) -> Result<()> {
+    if let Some((dir, files)) = &wishes.document {
+        return document::write(dir, files);
+    }
     ensure!(nix::unistd::geteuid().is_root(), "containers need root");
     surroundings::settle()?;
     match wishes.cgroups {

@@ -60,7 +60,8 @@ pub(crate) fn run(world: &World, _: &Wishes) -> Result<Vec<Table>> {
                 let value = |held: &[Holding; STEPS.len()]| held.get(number).map(field);
                 let cells = held.iter().filter_map(value).map(Samples::one).collect();
                 let each = if pod { "" } else { ", each" };
-                let row = Row::new(format!("{name}{each}, {step} containers"), unit, cells);
+                let containers = if step == 1 { "container" } else { "containers" };
+                let row = Row::new(format!("{name}{each}, {step} {containers}"), unit, cells);
                 let alone = number == 0 && unit == Unit::Kibibytes;
                 table.rows.push(if alone { row.floor(Samples::one(field(&floor))) } else { row });
             }

@@ -14,11 +14,10 @@ use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use wedge_integration::{Process, Rig, Stdio, fifo, helper, payload};
+use wedge_integration::{Meter, Process, Rig, Stdio, fifo, helper, payload};
 
 use crate::Wishes;
 use crate::lane::Lane;
-use crate::meter::Meter;
 use crate::report::{Row, Table, Unit};
 use crate::samples::Samples;
 use crate::world::{World, spec};

@@ -6,22 +6,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::{Lab, wait};
 use anyhow::{Context, Result};
-use wedge_integration::{Lab, wait};
 
 const UNIFIED: &str = "/sys/fs/cgroup";
 const CPUACCT: &str = "/sys/fs/cgroup/cpuacct";
 
 /// `/<namespace>`, where the containers of a [`Lab`] are, and `/<namespace>/shim` for its shims.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub struct Meter {
     all: PathBuf,
     shim: PathBuf,
 }
 
 impl Meter {
-    /// Has the lab start its shims in the cgroup.
-    pub(crate) fn on(lab: &mut Lab) -> Result<Meter> {
+    /// Has the lab start its shims in the cgroup, from now on.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn on(lab: &mut Lab) -> Result<Meter> {
         let unified = Path::new(UNIFIED).join("cgroup.controllers").exists();
         let all = Path::new(if unified { UNIFIED } else { CPUACCT }).join(lab.namespace());
         let shim = all.join("shim");
@@ -31,22 +34,31 @@ impl Meter {
     }
 
     /// What shims, runtimes, helpers and containers have used so far.
-    pub(crate) fn all(&self) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn all(&self) -> Result<Duration> {
         usage(&self.all)
     }
 
     /// What shims, and runtimes before they entered a container, have used so far.
-    pub(crate) fn shim(&self) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn shim(&self) -> Result<Duration> {
         usage(&self.shim)
     }
 
     /// The cgroup of the shims.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.shim
     }
 
-    /// The shims have ended.
-    pub(crate) fn remove(self) -> Result<()> {
+    /// Removes the cgroup; the shims have ended, or are about to.
+    ///
+    /// # Errors
+    /// One has not.
+    pub fn remove(self) -> Result<()> {
         wait::until("the cgroup of the shims is empty", || {
             fs::remove_dir(&self.shim).with_context(|| self.shim.display().to_string())
         })
