@@ -8,6 +8,7 @@ use wedge_integration::{Meter, Process, Rig, ShimProcess, Stdio, payload};
 
 use crate::Wishes;
 use crate::lane::{Lane, Runtime, Shim};
+use crate::outlet::Outlet;
 use crate::report::{Row, Table, Unit};
 use crate::samples::Samples;
 use crate::world::{World, spec};
@@ -27,6 +28,7 @@ struct Figures {
     delete: Samples,
     until_exit: Samples,
     whole: Samples,
+    output: Samples,
     cpu: Samples,
     null: Samples,
 }
@@ -108,6 +110,25 @@ impl Contestant {
         Ok(())
     }
 
+    /// As [`Contestant::whole`], with FIFOs for its output that are read to their end: a probe.
+    fn with_output(&mut self) -> Result<()> {
+        let exec_id = self.next();
+        let (shim, id, process) = (&self.rig.shim, self.rig.id(), Process::new(["/bin/true"]));
+        let dir = self.rig.lab.dir().join("fifo");
+        let (out, err) = (Outlet::new(&dir, &exec_id, "out")?, Outlet::new(&dir, &exec_id, "err")?);
+        let (stdin, stdout, stderr) = (String::new(), out.path.clone(), err.path.clone());
+        let stdio = Stdio { stdin, stdout, stderr, terminal: false };
+        let begun = Instant::now();
+        shim.exec(id, &exec_id, &process, &stdio)?;
+        shim.start(id, &exec_id)?;
+        shim.wait(id, &exec_id)?;
+        out.finish()?;
+        err.finish()?;
+        shim.delete(id, &exec_id)?;
+        self.figures.output.add(ms(begun.elapsed()));
+        Ok(())
+    }
+
     fn burst(&mut self, pause: u64) -> Result<()> {
         let before = self.meter.all()?;
         for _ in 0..BURST {
@@ -119,6 +140,8 @@ impl Contestant {
         for _ in 0..BURST / 2 {
             rest(pause);
             self.until_exit()?;
+            rest(pause);
+            self.with_output()?;
         }
         let begun = Instant::now();
         self.rig.shim.connect_task(self.rig.id())?;
@@ -181,13 +204,14 @@ pub(crate) fn run(world: &World, wishes: &Wishes) -> Result<Vec<Table>> {
 }
 
 fn table(lanes: Vec<Lane>, set: &mut [Contestant], profile: &str) -> Table {
-    const ROWS: [(&str, Figure, bool); 8] = [
+    const ROWS: [(&str, Figure, bool); 9] = [
         ("Exec + Start", |figures| &mut figures.started, true),
         ("Exec + Start until the exit event", |figures| &mut figures.until_exit, true),
         ("whole exec: Exec, Start, Wait, Delete", |figures| &mut figures.whole, true),
-        ("of it: Exec", |figures| &mut figures.add, false),
-        ("of it: Start", |figures| &mut figures.start, false),
-        ("of it: Delete", |figures| &mut figures.delete, false),
+        ("the same, its output read by FIFOs", |figures| &mut figures.output, true),
+        ("of the whole: Exec", |figures| &mut figures.add, false),
+        ("of the whole: Start", |figures| &mut figures.start, false),
+        ("of the whole: Delete", |figures| &mut figures.delete, false),
         ("CPU time of all, per exec", |figures| &mut figures.cpu, false),
         ("a call that does nothing (Connect)", |figures| &mut figures.null, false),
     ];

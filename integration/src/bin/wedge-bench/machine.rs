@@ -25,24 +25,29 @@ pub(crate) fn facts(world: &World) -> Result<Vec<(String, String)>> {
         };
         Ok(format!("{} ({})", line("Version:"), line("Revision:")))
     };
-    let mut facts = vec![
+    // What differs from one part of a run to the next.
+    let here = |name: &str| format!("{name}, cgroup {}", world.cgroup());
+    let facts = [
         ("processor", processor()?),
         ("memory", memory()?),
         ("kernel", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned()),
-        ("load before", fs::read_to_string("/proc/loadavg")?.trim().to_owned()),
         ("Wedge", shim(Shim::Wedge)?),
         ("Go shim", shim(Shim::Go)?),
         ("containerd", first("containerd", "--version")?),
         ("runc", first("runc", "--version")?),
     ];
+    let mut facts: Vec<(String, String)> =
+        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    facts.push((here("load before"), fs::read_to_string("/proc/loadavg")?.trim().to_owned()));
     match &world.without_crun {
-        Some(reason) => facts.push(("crun", reason.clone())),
-        None => facts.push(("crun", first("crun", "--version")?)),
+        Some(reason) => facts.push((here("crun"), reason.clone())),
+        None => facts.push((here("crun"), first("crun", "--version")?)),
     }
     if world.variables(Lane::new(Shim::Go, Runtime::Crun)).is_some() {
-        facts.push(("crun's limit of locked memory", "ignored, by a preloaded library".to_owned()));
+        let ignored = "ignored, by a preloaded library (no CAP_SYS_RESOURCE)";
+        facts.push(("crun's limit of locked memory".to_owned(), ignored.to_owned()));
     }
-    Ok(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    Ok(facts)
 }
 
 fn processor() -> Result<String> {

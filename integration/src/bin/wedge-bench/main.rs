@@ -13,6 +13,7 @@ mod lane;
 mod lifecycle;
 mod machine;
 mod memory;
+mod outlet;
 mod parallel;
 mod picture;
 mod print;
