@@ -62,10 +62,10 @@ fn markdown(table: &Table) -> String {
     head.extend(has_floor.then(|| "floor".to_owned()));
     let versus = |(ours, _): &(usize, usize)| {
         let lane = table.lanes.get(*ours)?;
-        Some(format!("Go ÷ {}", lane.name()))
+        Some(format!("{}: better by", lane.name()))
     };
     head.extend(pairs.iter().filter_map(versus));
-    head.extend(has_floor.then(|| "Wedge ÷ floor".to_owned()));
+    head.extend(has_floor.then(|| "Wedge: floors".to_owned()));
     let mut text = line(&head);
     text.push_str(&line(&vec!["---".to_owned(); head.len()]));
     for row in table.rows.iter().filter(|row| row.unit != Unit::Execs) {
@@ -121,7 +121,7 @@ mod tests {
         let cells = vec![Samples::one(0.5), Samples::one(10.0)];
         let row = Row::new("whole", Unit::Milliseconds, cells).floor(Samples::one(0.25));
         table.rows.push(row);
-        let expected = "|  | Wedge + runc | Go shim + runc | floor | Go ÷ Wedge + runc | Wedge ÷ floor |\n\
+        let expected = "|  | Wedge + runc | Go shim + runc | floor | Wedge + runc: better by | Wedge: floors |\n\
             | --- | --- | --- | --- | --- | --- |\n\
             | whole, ms | 0.50 | 10.0 | 0.25 | 20× | 2.0× |\n";
         assert_eq!(markdown(&table), expected);

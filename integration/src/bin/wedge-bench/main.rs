@@ -32,7 +32,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::report::{Report, Table};
-use crate::wishes::{Cgroups, Wishes};
+use crate::wishes::{Cgroups, PARTLY, Wishes};
 use crate::world::World;
 
 /// A part of the benchmark.
@@ -40,7 +40,7 @@ pub(crate) struct Section {
     pub(crate) name: &'static str,
     run: fn(&World, &Wishes) -> Result<Vec<Table>>,
     /// Whether it is measured with the cgroups of v1 too: how a process enters those is slow.
-    v1: bool,
+    pub(crate) v1: bool,
 }
 
 const fn section(
@@ -96,11 +96,11 @@ fn both(wishes: &Wishes) -> Result<()> {
     interrupt.add(Signal::SIGINT);
     interrupt.thread_block()?;
     let mut report = Report::default();
-    for flag in ["--as-mounted", "--unified"] {
+    for flags in [&["--as-mounted", PARTLY][..], &["--unified"]] {
         let file = std::env::temp_dir().join(format!("wedge-bench-{}.json", std::process::id()));
         let mut part = Command::new(std::env::current_exe()?);
-        part.args(std::env::args_os().skip(1)).arg(flag).arg("--json").arg(&file);
-        ensure!(part.status()?.success(), "{flag}: not finished");
+        part.args(std::env::args_os().skip(1)).args(flags).arg("--json").arg(&file);
+        ensure!(part.status()?.success(), "{flags:?}: not finished");
         report.merge(Report::read(&file)?);
         std::fs::remove_file(file)?;
     }
@@ -110,17 +110,15 @@ fn both(wishes: &Wishes) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the result")]
 fn measure(wishes: &Wishes, unified: bool) -> Result<()> {
     let foreign = unified && !surroundings::is_unified();
+    if !SECTIONS.iter().any(|section| wishes.want(section)) {
+        return wishes.json.as_deref().map_or(Ok(()), |file| Report::default().write(file));
+    }
     surroundings::enter(unified)?;
     interrupt::watch()?;
     let world = World::new()?;
     let mut report = Report { machine: machine::facts(&world)?, tables: Vec::new() };
     report.machine.iter().for_each(|(name, value)| println!("{name}: {value}"));
-    // What does not depend on them is measured once.
-    let twice = wishes.only.is_empty() && world.cgroup() == "v1";
-    for section in SECTIONS.iter().filter(|section| wishes.want(section.name)) {
-        if twice && !section.v1 {
-            continue;
-        }
+    for section in SECTIONS.iter().filter(|section| wishes.want(section)) {
         let mut tables = (section.run)(&world, wishes).context(section.name)?;
         for table in &mut tables {
             world.cgroup().clone_into(&mut table.cgroup);

@@ -37,7 +37,7 @@ const POD: &str = "an idle shim, its containers in one pod";
 
 /// What there is to draw of a report.
 pub(crate) fn draw(report: &Report) -> String {
-    let mut canvas = Canvas { body: String::new(), y: MARGIN };
+    let mut canvas = Canvas { body: String::new(), y: 0.0 };
     canvas.heading("Latency: medians; each group of bars has a scale of its own");
     groups(&mut canvas, report, &LATENCIES);
     canvas.heading("Memory of idle shims");
@@ -105,7 +105,7 @@ fn growth(canvas: &mut Canvas, table: &Table) {
         let all = row.cells.iter().flat_map(Samples::values);
         all.copied().fold(f64::MIN_POSITIVE, f64::max)
     };
-    let (right, top) = (most(execs), most(memory) * 1.1);
+    let (right, top) = (most(execs), most(memory) * 1.3);
     let bottom = canvas.y + HEIGHT;
     canvas.axes(bottom, HEIGHT, &format!("{right:.0} execs"), &format!("{top:.0} KiB"));
     for ((lane, xs), ys) in table.lanes.iter().zip(&execs.cells).zip(&memory.cells) {
@@ -115,8 +115,9 @@ fn growth(canvas: &mut Canvas, table: &Table) {
             write!(points, "{x:.1},{y:.1} ").ok();
         }
         let last = ys.values().last().copied().unwrap_or_default();
+        let highest = ys.values().iter().copied().fold(0.0, f64::max);
         canvas.line(points.trim_end(), colour(*lane));
-        let at = bottom - last / top * HEIGHT - 6.0;
+        let at = bottom - highest / top * HEIGHT - 6.0;
         canvas.note(LEFT + 8.0, at, &format!("{}: {last:.0} KiB at the end", lane.name()));
     }
     canvas.y = bottom + 30.0;
@@ -135,7 +136,7 @@ impl Canvas {
     }
 
     fn heading(&mut self, text: &str) {
-        self.y += 14.0;
+        self.y += 24.0;
         self.text(MARGIN, self.y, r#"font-size="16" font-weight="bold""#, text);
         self.y += 20.0;
     }

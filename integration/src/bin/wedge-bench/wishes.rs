@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::SECTIONS;
+use crate::{SECTIONS, Section};
 
 pub(crate) const USAGE: &str = "usage: wedge-bench [flags]
   --only A,B      these sections only: exec, lifecycle, ctr, parallel, stdout, memory, growth,
@@ -22,6 +22,9 @@ pub(crate) const USAGE: &str = "usage: wedge-bench [flags]
 or: wedge-bench --document DIR FILE...
                   makes DIR/performance.md and DIR/performance.svg of JSON files";
 
+/// How one part of a run is told that there is another.
+pub(crate) const PARTLY: &str = "--partly";
+
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Wishes {
@@ -29,6 +32,8 @@ pub(crate) struct Wishes {
     pub(crate) rounds: usize,
     pub(crate) json: Option<PathBuf>,
     pub(crate) cgroups: Cgroups,
+    /// Leave what does not depend on cgroups to the other part of the run. Not for users.
+    pub(crate) partly: bool,
     pub(crate) pause: u64,
     pub(crate) long: bool,
     pub(crate) alone: bool,
@@ -50,6 +55,7 @@ impl Wishes {
             rounds: 200,
             json: None,
             cgroups: Cgroups::Both,
+            partly: false,
             pause: 0,
             long: false,
             alone: false,
@@ -73,6 +79,7 @@ impl Wishes {
             "--json" => self.json = Some(value()?.into()),
             "--as-mounted" => self.cgroups = Cgroups::AsMounted,
             "--unified" => self.cgroups = Cgroups::Unified,
+            PARTLY => self.partly = true,
             "--long" => self.long = true,
             "--alone" => {
                 self.alone = true;
@@ -90,7 +97,37 @@ impl Wishes {
     }
 
     /// Whether a section is wanted.
-    pub(crate) fn want(&self, section: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == section)
+    pub(crate) fn want(&self, section: &Section) -> bool {
+        let asked = self.only.is_empty() || self.only.iter().any(|name| name == section.name);
+        asked && (section.v1 || !self.partly)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Wishes> {
+        Wishes::read(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let wishes = read("--only exec,memory --rounds 7 --json a.json --unified").unwrap();
+        assert_eq!((wishes.rounds, wishes.cgroups), (7, Cgroups::Unified));
+        let wanted: Vec<_> = SECTIONS.iter().filter(|one| wishes.want(one)).collect();
+        assert_eq!(wanted.iter().map(|one| one.name).collect::<Vec<_>>(), ["exec", "memory"]);
+        let document = read("--document docs a.json b.json").unwrap().document.unwrap();
+        assert_eq!(document, ("docs".into(), vec!["a.json".into(), "b.json".into()]));
+        for wrong in ["--only nothing", "--rounds", "--rounds x", "--document docs", "more"] {
+            assert_eq!(read(wrong).unwrap_err().to_string(), USAGE, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_of_two_parts_leaves_much_to_the_other() {
+        let wishes = read("--only exec,memory --partly").unwrap();
+        let wanted: Vec<_> = SECTIONS.iter().filter(|one| wishes.want(one)).collect();
+        assert_eq!(wanted.iter().map(|one| one.name).collect::<Vec<_>>(), ["exec"]);
     }
 }
