@@ -147,7 +147,9 @@ impl Scratch {
     /// [`Scratch::discard`] does, for one that has many.
     pub fn discard_all() {
         let mine = |owner: u32, _: u64| owner == process::id();
-        sweep(&base(), mine);
+        for dir in sweep(&base(), mine) {
+            fs::remove_dir_all(dir).ok();
+        }
     }
 
     /// Whether [`Scratch::finish`] succeeded.
@@ -179,8 +181,10 @@ fn base() -> PathBuf {
 }
 
 /// Purges the directories of processes, known by pid and start time, of which `is_due` is true:
-/// they ended without their destructors, or are about to.
-fn sweep(base: &Path, is_due: impl Fn(u32, u64) -> bool) {
+/// they ended without their destructors, or are about to. Returns what is left of them: logs and
+/// bundles.
+fn sweep(base: &Path, is_due: impl Fn(u32, u64) -> bool) -> Vec<PathBuf> {
+    let mut swept = Vec::new();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let dir = entry.path();
         let owner = fs::read_to_string(dir.join("owner")).unwrap_or_default();
@@ -194,7 +198,9 @@ fn sweep(base: &Path, is_due: impl Fn(u32, u64) -> bool) {
         fs::remove_dir_all(dir.join("rootfs")).ok();
         // Without an owner it is a record of a failure, and no business of later sweeps.
         fs::remove_file(dir.join("owner")).ok();
+        swept.push(dir);
     }
+    swept
 }
 
 /// Eight random hexadecimal digits.

@@ -29,7 +29,6 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::report::{Report, Table};
 use crate::wishes::{Cgroups, PARTLY, Wishes};
@@ -91,10 +90,7 @@ fn run(wishes: &Wishes) -> Result<()> {
 /// Once for each kind of cgroups, in a process of its own: mounting is for life.
 #[expect(clippy::disallowed_methods, reason = "it has no reaper")]
 fn both(wishes: &Wishes) -> Result<()> {
-    // Ctrl-C is for who has something to clean up.
-    let mut interrupt = SigSet::empty();
-    interrupt.add(Signal::SIGINT);
-    interrupt.thread_block()?;
+    interrupt::leave_to_child()?;
     let mut report = Report::default();
     for flags in [&["--as-mounted", PARTLY][..], &["--unified"]] {
         let file = std::env::temp_dir().join(format!("wedge-bench-{}.json", std::process::id()));
@@ -114,7 +110,7 @@ fn measure(wishes: &Wishes, unified: bool) -> Result<()> {
         return wishes.json.as_deref().map_or(Ok(()), |file| Report::default().write(file));
     }
     surroundings::enter(unified)?;
-    interrupt::watch()?;
+    interrupt::watch(world::dir())?;
     let world = World::new()?;
     let mut report = Report { machine: machine::facts(&world)?, tables: Vec::new() };
     report.machine.iter().for_each(|(name, value)| println!("{name}: {value}"));

@@ -34,8 +34,7 @@ pub(crate) struct World {
 impl World {
     /// Copies the binaries and tries crun.
     pub(crate) fn new() -> Result<World> {
-        // Not on a tmpfs: there every page of a program counts as dirty.
-        let dir = PathBuf::from(format!("/var/tmp/wedge-bench-{}", std::process::id()));
+        let dir = dir();
         fs::create_dir_all(&dir)?;
         let ours = ShimUnderTest::from_env()?;
         ensure!(!ours.is_go(), "unset SHIM_UNDER_TEST");
@@ -155,6 +154,11 @@ impl Drop for World {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.dir).ok();
     }
+}
+
+/// Where the copies are. Not on a tmpfs: there every page of a program counts as dirty.
+pub(crate) fn dir() -> PathBuf {
+    PathBuf::from(format!("/var/tmp/wedge-bench-{}", std::process::id()))
 }
 
 /// A container that sleeps, with containerd's default seccomp profile or without one.
