@@ -30,6 +30,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::interrupt::Interrupt;
 use crate::report::{Report, Table};
 use crate::wishes::{Cgroups, PARTLY, Wishes};
 use crate::world::World;
@@ -103,14 +104,19 @@ fn both(wishes: &Wishes) -> Result<()> {
     wishes.json.as_deref().map_or(Ok(()), |file| write(&report, file))
 }
 
-#[expect(clippy::print_stdout, reason = "the result")]
 fn measure(wishes: &Wishes, unified: bool) -> Result<()> {
     let foreign = unified && !surroundings::is_unified();
     if !SECTIONS.iter().any(|section| wishes.want(section)) {
         return wishes.json.as_deref().map_or(Ok(()), |file| Report::default().write(file));
     }
     surroundings::enter(unified)?;
-    interrupt::watch(world::dir())?;
+    let interrupt = Interrupt::watch(world::dir())?;
+    let report = interrupt.unless_hit(sections(wishes, foreign))?;
+    wishes.json.as_deref().map_or(Ok(()), |file| write(&report, file))
+}
+
+#[expect(clippy::print_stdout, reason = "the result")]
+fn sections(wishes: &Wishes, foreign: bool) -> Result<Report> {
     let world = World::new()?;
     let mut report = Report { machine: machine::facts(&world)?, tables: Vec::new() };
     report.machine.iter().for_each(|(name, value)| println!("{name}: {value}"));
@@ -125,7 +131,7 @@ fn measure(wishes: &Wishes, unified: bool) -> Result<()> {
         }
         report.tables.extend(tables);
     }
-    wishes.json.as_deref().map_or(Ok(()), |file| write(&report, file))
+    Ok(report)
 }
 
 #[expect(clippy::print_stdout, reason = "where to look")]
