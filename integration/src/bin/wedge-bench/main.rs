@@ -117,7 +117,7 @@ fn measure(wishes: &Wishes, unified: bool) -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "the result")]
 fn sections(wishes: &Wishes, foreign: bool) -> Result<Report> {
-    let world = World::new()?;
+    let world = World::new(wishes.against.clone())?;
     let mut report = Report { machine: machine::facts(&world)?, tables: Vec::new() };
     report.machine.iter().for_each(|(name, value)| println!("{name}: {value}"));
     for section in SECTIONS.iter().filter(|section| wishes.want(section)) {

@@ -16,6 +16,7 @@ pub(crate) const USAGE: &str = "usage: wedge-bench [flags]
   --as-mounted    with the cgroups of this machine only
   --unified       with cgroup v2 only, in a mount namespace of its own if the machine has v1;
                   without both: one after the other where they differ
+  --against PATH  another shim in place of containerd's
   --pause N       milliseconds between two execs (0)
   --long          memory after 100,000 execs, not 3,000
   --alone         only Wedge's own exec path, for profilers; implies --only exec
@@ -34,6 +35,7 @@ pub(crate) struct Wishes {
     pub(crate) cgroups: Cgroups,
     /// Leave what does not depend on cgroups to the other part of the run. Not for users.
     pub(crate) partly: bool,
+    pub(crate) against: Option<PathBuf>,
     pub(crate) pause: u64,
     pub(crate) long: bool,
     pub(crate) alone: bool,
@@ -56,6 +58,7 @@ impl Wishes {
             json: None,
             cgroups: Cgroups::Both,
             partly: false,
+            against: None,
             pause: 0,
             long: false,
             alone: false,
@@ -76,6 +79,7 @@ impl Wishes {
             "--only" => self.only = value()?.split(',').map(str::to_owned).collect(),
             "--rounds" => self.rounds = value()?.parse().context(USAGE)?,
             "--pause" => self.pause = value()?.parse().context(USAGE)?,
+            "--against" => self.against = Some(value()?.into()),
             "--json" => self.json = Some(value()?.into()),
             "--as-mounted" => self.cgroups = Cgroups::AsMounted,
             "--unified" => self.cgroups = Cgroups::Unified,

@@ -33,13 +33,14 @@ pub(crate) struct World {
 
 impl World {
     /// Copies the binaries and tries crun.
-    pub(crate) fn new() -> Result<World> {
+    pub(crate) fn new(against: Option<PathBuf>) -> Result<World> {
         let dir = dir();
         fs::create_dir_all(&dir)?;
         let ours = ShimUnderTest::from_env()?;
         ensure!(!ours.is_go(), "unset SHIM_UNDER_TEST");
         let ours = ours.copy_to(&dir.join("wedge"))?;
-        let go = ShimUnderTest::go()?.copy_to(&dir.join("go"))?;
+        let go = against.map_or_else(ShimUnderTest::go, |path| Ok(ShimUnderTest::Go(path)))?;
+        let go = go.copy_to(&dir.join("go"))?;
         let floor = helper("wedge-floor")?;
         let mut world = World { dir, ours, go, floor, crun: Some(None), without_crun: None };
         world.crun = world.find_crun();
