@@ -27,6 +27,8 @@ pub(crate) struct Life {
     pub(crate) kill: Duration,
     /// What is left then: its cgroup.
     pub(crate) delete: Duration,
+    /// CPU time of all of it.
+    pub(crate) cpu: Duration,
 }
 
 /// The two pipes between us and the init.
@@ -38,6 +40,7 @@ struct Pipes {
 /// One container on the root file system at `rootfs`.
 pub(crate) fn run(rootfs: &Path, number: usize) -> Result<Life> {
     let pipes = Pipes { ready: pipe2(OFlag::O_CLOEXEC)?, go: pipe2(OFlag::O_CLOEXEC)? };
+    let before = process::cpu()?;
     let begun = Instant::now();
     let cgroup = Cgroup::create(&format!("wedge-floor-{}-{number}", std::process::id()))?;
     let namespaces = CloneFlags::CLONE_NEWIPC
@@ -64,7 +67,8 @@ pub(crate) fn run(rootfs: &Path, number: usize) -> Result<Life> {
     cgroup.remove()?;
     let deleted = begun.elapsed();
     let (start, kill) = (started - created, killed - started);
-    Ok(Life { create: created, start, kill, delete: deleted - killed })
+    let cpu = process::cpu()? - before;
+    Ok(Life { create: created, start, kill, delete: deleted - killed, cpu })
 }
 
 fn be_init(rootfs: &Path, cgroup: &Cgroup, pipes: &Pipes) -> Result<Infallible> {

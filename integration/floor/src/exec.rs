@@ -13,13 +13,14 @@ use crate::seccomp::Filter;
 use crate::{TRUE, process, raw};
 
 /// Execs in the container whose init is `init`, one after the other: how long each took, from its
-/// first system call until both processes were waited for.
-pub(crate) fn run(init: i32, rounds: usize, filter: Option<&Filter>) -> Result<Vec<Duration>> {
+/// first system call until both processes were waited for, and its CPU time.
+pub(crate) fn run(init: i32, rounds: usize, filter: Option<&Filter>) -> Result<Vec<[Duration; 2]>> {
     let cgroup = Cgroup::of(init)?;
     (0..rounds).map(|_| once(Pid::from_raw(init), &cgroup, filter)).collect()
 }
 
-fn once(init: Pid, cgroup: &Cgroup, filter: Option<&Filter>) -> Result<Duration> {
+fn once(init: Pid, cgroup: &Cgroup, filter: Option<&Filter>) -> Result<[Duration; 2]> {
+    let before = process::cpu()?;
     let begun = Instant::now();
     let Some(joiner) = raw::fork(0, cgroup.to_be_born_in()).context("clone3")? else {
         let Err(error) = join(init, cgroup, filter);
@@ -28,7 +29,8 @@ fn once(init: Pid, cgroup: &Cgroup, filter: Option<&Filter>) -> Result<Duration>
     // The two, in any order: the second is a child of ours too.
     process::reap(None, false).with_context(|| format!("joiner {joiner}"))?;
     process::reap(None, false)?;
-    Ok(begun.elapsed())
+    let took = begun.elapsed();
+    Ok([took, process::cpu()? - before])
 }
 
 /// Life of the joiner; it does not come back.

@@ -51,11 +51,11 @@ fn run(args: &[&str]) -> Result<()> {
         ["exec", init, rounds, filtered @ ..] => {
             let filter = filtered.first().map(|pid| Filter::of(pid.parse()?)).transpose()?;
             let times = exec::run(init.parse()?, rounds.parse()?, filter.as_ref())?;
-            times.iter().try_for_each(|took| print(&[*took]))
+            times.iter().try_for_each(|times| print(times))
         }
         ["create", rootfs, rounds] => (0..rounds.parse()?).try_for_each(|number| {
             let life = create::run(Path::new(rootfs), number)?;
-            print(&[life.create, life.start, life.kill, life.delete])
+            print(&[life.create, life.start, life.kill, life.delete, life.cpu])
         }),
         ["serve-start", dir, rounds] => (0..rounds.parse()?)
             .try_for_each(|number| print(&[serve::run(Path::new(dir), number)?])),

@@ -3,8 +3,11 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid};
 
@@ -42,6 +45,18 @@ pub(crate) fn give_up(error: &anyhow::Error) -> ! {
     use std::io::Write;
     writeln!(std::io::stderr(), "floor: {error:#}").ok();
     raw::leave(1)
+}
+
+/// CPU time of this process and of all children it has waited for, to the microsecond.
+pub(crate) fn cpu() -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        for time in [usage.user_time(), usage.system_time()] {
+            sum += Duration::from_micros(u64::try_from(time.num_microseconds())?);
+        }
+    }
+    Ok(sum)
 }
 
 /// Waits for a child, or for any: it must have ended well, or by the signal told.

@@ -45,8 +45,8 @@ struct Contestant {
     filtered: Option<u32>,
     count: usize,
     figures: Figures,
-    /// What the kernel takes for the same, in the same container.
-    floor: Samples,
+    /// What the kernel takes for the same, in the same container, and of CPU time.
+    floor: [Samples; 2],
 }
 
 impl Contestant {
@@ -55,7 +55,7 @@ impl Contestant {
         let meter = Meter::on(&mut lab)?;
         let rig = Rig::on(lab, &spec(profile))?;
         let init = rig.run()?;
-        let (figures, floor) = (Figures::default(), Samples::default());
+        let (figures, floor) = Default::default();
         let filtered = profile.then(|| rig.exec(FILTERED, [payload::PATH, "pause"])).transpose()?;
         let mut contestant =
             Contestant { lane, rig, meter, init, filtered, count: 0, figures, floor };
@@ -153,8 +153,9 @@ impl Contestant {
         let mut args = vec!["exec".to_owned(), self.init.to_string(), BURST.to_string()];
         args.extend(self.filtered.map(|pid| pid.to_string()));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let [took] = world.floor(&args)?;
-        self.floor.extend(took.values().iter().copied());
+        for (sum, new) in self.floor.iter_mut().zip(world.floor::<2>(&args)?) {
+            sum.extend(new.values().iter().copied());
+        }
         Ok(())
     }
 
@@ -193,7 +194,8 @@ pub(crate) fn run(world: &World, wishes: &Wishes) -> Result<Vec<Table>> {
         for contestant in sets.iter_mut().flatten() {
             contestant.burst(wishes.pause).with_context(|| contestant.lane.name())?;
         }
-        for contestant in sets.iter_mut().filter_map(|set| set.first_mut()) {
+        let first = sets.iter_mut().filter_map(|set| set.first_mut());
+        for contestant in first.filter(|_| !wishes.alone) {
             contestant.floor(world)?;
         }
     }
@@ -204,23 +206,24 @@ pub(crate) fn run(world: &World, wishes: &Wishes) -> Result<Vec<Table>> {
 }
 
 fn table(lanes: Vec<Lane>, set: &mut [Contestant], profile: &str) -> Table {
-    const ROWS: [(&str, Figure, bool); 9] = [
-        ("Exec + Start", |figures| &mut figures.started, true),
-        ("Exec + Start until the exit event", |figures| &mut figures.until_exit, true),
-        ("whole exec: Exec, Start, Wait, Delete", |figures| &mut figures.whole, true),
-        ("the same, its output read by FIFOs", |figures| &mut figures.output, true),
-        ("of the whole: Exec", |figures| &mut figures.add, false),
-        ("of the whole: Start", |figures| &mut figures.start, false),
-        ("of the whole: Delete", |figures| &mut figures.delete, false),
-        ("CPU time of all, per exec", |figures| &mut figures.cpu, false),
-        ("a call that does nothing (Connect)", |figures| &mut figures.null, false),
+    const ROWS: [(&str, Figure, Option<usize>); 9] = [
+        ("Exec + Start", |figures| &mut figures.started, Some(0)),
+        ("Exec + Start until the exit event", |figures| &mut figures.until_exit, Some(0)),
+        ("whole exec: Exec, Start, Wait, Delete", |figures| &mut figures.whole, Some(0)),
+        ("the same, its output read by FIFOs", |figures| &mut figures.output, Some(0)),
+        ("of the whole: Exec", |figures| &mut figures.add, None),
+        ("of the whole: Start", |figures| &mut figures.start, None),
+        ("of the whole: Delete", |figures| &mut figures.delete, None),
+        ("CPU time of all, per exec", |figures| &mut figures.cpu, Some(1)),
+        ("a call that does nothing (Connect)", |figures| &mut figures.null, None),
     ];
     let mut table = Table::new("exec", format!("exec of /bin/true{profile}"), lanes);
-    let floor = set.first().map(|first| first.floor.clone()).unwrap_or_default();
-    for (name, figure, has_floor) in ROWS {
+    let floors = set.first().map(|first| first.floor.clone()).unwrap_or_default();
+    for (name, figure, floor) in ROWS {
         let cells = set.iter_mut().map(|one| std::mem::take(figure(&mut one.figures))).collect();
         let row = Row::new(name, Unit::Milliseconds, cells);
-        table.rows.push(if has_floor { row.floor(floor.clone()) } else { row });
+        let floor = floor.and_then(|number| floors.get(number).cloned());
+        table.rows.push(row.floor(floor.unwrap_or_default()));
     }
     table
 }
@@ -240,7 +243,8 @@ pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// Some milliseconds.
 #[expect(clippy::disallowed_methods, reason = "the pause is part of what is measured")]
-fn rest(pause: u64) {
+pub(crate) fn rest(pause: u64) {
     std::thread::sleep(Duration::from_millis(pause));
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use wedge_integration::{Bundle, Lab, Meter, ShimProcess, Stdio, proc};
 
 use crate::Wishes;
-use crate::exec::ms;
+use crate::exec::{ms, rest};
 use crate::lane::Lane;
 use crate::report::{Row, Table, Unit};
 use crate::samples::Samples;
@@ -43,6 +43,7 @@ struct Floor {
     running: Samples,
     exit: Samples,
     delete: Samples,
+    cpu: Samples,
 }
 
 impl Contestant {
@@ -87,7 +88,8 @@ impl Contestant {
         let created = begun.elapsed();
         shim.start(id, "")?;
         let started = begun.elapsed();
-        // A moment later the init sleeps, and runc has let go of it.
+        // Then the init sleeps: who kills a container does not do so while it starts.
+        rest(5);
         let seen = log.len();
         let begun = Instant::now();
         shim.kill(id, "", 9, false)?;
@@ -120,13 +122,16 @@ impl Floor {
         const ROUNDS: &str = "2";
         let (dir, rootfs) = (lab.dir().to_string_lossy(), lab.dir().join("rootfs"));
         let [connected] = world.floor(&["serve-start", &dir, ROUNDS])?;
-        let life: [Samples; 4] = world.floor(&["create", &rootfs.to_string_lossy(), ROUNDS])?;
+        let life: [Samples; 5] = world.floor(&["create", &rootfs.to_string_lossy(), ROUNDS])?;
         let running = |(create, start): (&f64, &f64)| create + start;
-        let [create, start, exit, delete] = &life;
+        let [create, start, exit, delete, cpu] = &life;
         self.running.extend(create.values().iter().zip(start.values()).map(running));
         self.connected.extend(connected.values().iter().copied());
-        let all = [&mut self.create, &mut self.start, &mut self.exit, &mut self.delete];
-        for (sum, new) in all.into_iter().zip([create, start, exit, delete]) {
+        let Floor {
+            create: creates, start: starts, exit: exits, delete: deletes, cpu: cpus, ..
+        } = self;
+        let all = [creates, starts, exits, deletes, cpus];
+        for (sum, new) in all.into_iter().zip([create, start, exit, delete, cpu]) {
             sum.extend(new.values().iter().copied());
         }
         Ok(())
@@ -169,7 +174,7 @@ fn table(lanes: Vec<Lane>, all: &mut [Contestant], floor: Floor) -> Table {
         ("Kill", |figures| &mut figures.kill, none()),
         ("Kill until the exit event", |figures| &mut figures.exit, floor.exit),
         ("Delete", |figures| &mut figures.delete, floor.delete),
-        ("CPU time of all, per container", |figures| &mut figures.cpu, none()),
+        ("CPU time of all, per container", |figures| &mut figures.cpu, floor.cpu),
     ];
     let mut table = Table::new("lifecycle", "life of a container", lanes);
     for (name, figure, floor) in rows {
