@@ -97,11 +97,14 @@ fn table(lanes: Vec<Lane>, all: &[Contestant]) -> Table {
         row("descriptors", Unit::Count, |one| one.fds.clone()),
     ];
     for one in all {
-        if let Some((slope, error)) = slope(&one.points) {
-            let (name, execs) = (one.lane.name(), one.done);
-            let (slope, error) = (slope * 1024.0, error * 1024.0);
+        let name = one.lane.name();
+        let later = one.points.get(one.points.len() / 2..).unwrap_or_default();
+        // What grows at first and then no more is a pool, not a leak.
+        for (points, which) in [(one.points.as_slice(), "all"), (later, "the later half of")] {
+            let Some((slope, error)) = slope(points) else { continue };
+            let (slope, error, execs) = (slope * 1024.0, error * 1024.0, one.done);
             table.notes.push(format!(
-                "{name}: {slope:.2} bytes per exec (± {error:.2}, standard error) over {execs}"
+                "{name}: {slope:.2} bytes per exec (± {error:.2}, standard error) in {which} {execs}"
             ));
         }
     }
