@@ -4,9 +4,10 @@
 # Does nothing the second time.
 #   setup.sh demo   what `make demo` needs
 #   setup.sh test   that, the formatter and the test runner
+#   setup.sh bench  what `make demo` needs, and crun
 #   setup.sh fuzz   that, cargo-fuzz and a C++ compiler
 set -eu
-wanted=${1:?demo, test or fuzz}
+wanted=${1:?demo, test, bench or fuzz}
 
 # Debian's own rustc is too old for edition 2024; the one it has for browsers is not.
 rust=1.88
@@ -33,6 +34,7 @@ has gcc || need gcc
 # cargo fetches crates over TLS.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates
 rust_is_new_enough || need "cargo-web rustc-web"
+[ "$wanted" != bench ] || has crun || need crun
 # libFuzzer is built from source.
 [ "$wanted" != fuzz ] || has c++ || need g++
 if [ "$wanted" = test ]; then
@@ -54,7 +56,8 @@ if [ "$wanted" = test ]; then
     has apparmor_parser || [ -x /sbin/apparmor_parser ] || need apparmor
     has strace || need strace
 fi
-[ "$wanted" = demo ] || cargo fmt --version >/dev/null 2>&1 || need rustfmt-web
+case $wanted in demo | bench) builds_only=1 ;; *) builds_only= ;; esac
+[ -n "$builds_only" ] || cargo fmt --version >/dev/null 2>&1 || need rustfmt-web
 
 if [ -n "$packages" ]; then
     echo "setup: installing$packages"
@@ -74,5 +77,5 @@ install() {
     echo "setup: installing $1 (some minutes, once)"
     (cd / && env -u RUSTFLAGS -u CARGO_TARGET_DIR cargo install --quiet --locked "$1" --version "$2")
 }
-[ "$wanted" = demo ] || cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest"
+[ -n "$builds_only" ] || cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest"
 [ "$wanted" != fuzz ] || cargo fuzz --version >/dev/null 2>&1 || install cargo-fuzz "$fuzz"

@@ -69,6 +69,21 @@ impl ShimUnderTest {
         }
     }
 
+    /// The same shim as a file of its own, which shares no page with other shims.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn copy_to(&self, path: &Path) -> Result<ShimUnderTest> {
+        fs::copy(self.path(), path)
+            .with_context(|| format!("copying {}", self.path().display()))?;
+        // Pages of a file that was not written back count as dirty.
+        fs::File::open(path)?.sync_all()?;
+        Ok(match self {
+            ShimUnderTest::Ours(_) => ShimUnderTest::Ours(path.to_path_buf()),
+            ShimUnderTest::Go(_) => ShimUnderTest::Go(path.to_path_buf()),
+        })
+    }
+
     /// Links the shim into a new directory for PATH, by the names containerd derives from the
     /// runtimes `io.containerd.runc.v2` and `io.containerd.wedge.v2`.
     pub(crate) fn link_into(&self, dir: &Path) -> Result<()> {

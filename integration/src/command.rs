@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -118,6 +119,29 @@ impl Cmd {
             running.feed(input);
         }
         running.wait()
+    }
+
+    /// Runs the program to its end without looking at it again and again, which takes time: for
+    /// measuring.
+    ///
+    /// # Errors
+    /// It cannot be started, or it is not done within the limit (it is killed then).
+    pub fn measure(mut self) -> Result<Output> {
+        let line = format!("{:?}", self.command).replace('"', "");
+        let stdout = self.stdout.take().unwrap_or_else(Stdio::piped);
+        self.command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+        let begun = Instant::now();
+        let mut child = self.command.spawn().with_context(|| format!("starting {line}"))?;
+        let watchdog = watch(Pid::from_raw(i32::try_from(child.id())?), wait::scaled(self.limit));
+        if let Some(mut stdin) = child.stdin.take() {
+            // It may not read it.
+            stdin.write_all(&self.stdin).ok();
+        }
+        let ended = child.wait_with_output()?;
+        let took = begun.elapsed();
+        drop(watchdog);
+        let (stdout, stderr) = (ended.stdout, ended.stderr);
+        Ok(Output { command: line, code: code(ended.status), stdout, stderr, took })
     }
 
     /// Starts the program; standard input stays open until [`Running::close_stdin`].
@@ -288,6 +312,17 @@ impl Drop for Running {
             self.child.wait().ok();
         }
     }
+}
+
+/// Kills the process after the limit, unless what is returned is dropped before.
+fn watch(pid: Pid, limit: Duration) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        if receiver.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            kill(pid, Signal::SIGKILL).ok();
+        }
+    });
+    sender
 }
 
 /// The program is gone: only a descendant can keep its output open for long.

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -58,22 +58,57 @@ impl Event {
 
 /// Events as they come in. Clones share one list.
 #[derive(Debug, Clone, Default)]
-pub struct EventLog(Arc<Mutex<Vec<Event>>>);
+pub struct EventLog(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    events: Mutex<Vec<Event>>,
+    came: Condvar,
+}
 
 impl EventLog {
     pub(crate) fn push(&self, event: Event) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        self.lock().push(event);
+        self.0.came.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are so far.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none so far.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sleeps until a task event of the container comes whose brief form begins with the words of
+    /// `brief`, among all but the first `skip`. Returns as soon as it does: for measuring.
+    ///
+    /// # Errors
+    /// It does not come within [`wait::LIMIT`].
+    pub fn block_until(&self, skip: usize, container: &str, brief: &str) -> Result<()> {
+        let is_it = |event: &Event| event.is_of(container) && begins(&event.brief(), brief);
+        let missing = |all: &mut Vec<Event>| !all.iter().skip(skip).any(is_it);
+        let limit = wait::scaled(wait::LIMIT);
+        let waited = self.0.came.wait_timeout_while(self.lock(), limit, missing);
+        let (_guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        ensure!(!waited.timed_out(), "no event {brief:?} of {container}");
+        Ok(())
     }
 
     /// All events so far.
     pub fn all(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
     /// The task events of a container so far, in order.
     pub fn of(&self, container: &str) -> Vec<Event> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|event| event.is_of(container)).cloned().collect()
+        self.lock().iter().filter(|event| event.is_of(container)).cloned().collect()
     }
 
     /// The task events of a container so far, each [`Event::brief`].
@@ -97,13 +132,16 @@ impl EventLog {
     /// It does not come within [`wait::LIMIT`].
     pub fn wait(&self, container: &str, brief: &str) -> Result<Event> {
         wait::until(&format!("the event {brief:?} of {container}"), || {
-            let found = self.of(container).into_iter().find(|event| {
-                let rest = event.brief().strip_prefix(brief).map(str::to_owned);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-            });
+            let mut all = self.of(container).into_iter();
+            let found = all.find(|event| begins(&event.brief(), brief));
             found.with_context(|| format!("{:?}", self.story(container)))
         })
     }
+}
+
+/// Whether a text begins with these words.
+fn begins(text: &str, words: &str) -> bool {
+    text.strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// A running `ctr events`.

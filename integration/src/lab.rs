@@ -29,6 +29,8 @@ pub struct Lab {
     events: EventServer,
     shim: ShimUnderTest,
     options: Options,
+    variables: Vec<(String, String)>,
+    cgroup: Option<PathBuf>,
     scratch: Scratch,
 }
 
@@ -65,14 +67,17 @@ impl Lab {
     pub fn with_copy_of(shim: &ShimUnderTest) -> Result<Lab> {
         let scratch = Scratch::new()?;
         rootfs::make(&scratch.dir().join("rootfs"))?;
-        let copy = scratch.dir().join("shim");
-        fs::copy(shim.path(), &copy)?;
-        // Pages of a file that was not written back count as dirty.
-        fs::File::open(&copy)?.sync_all()?;
-        let shim = match shim {
-            ShimUnderTest::Ours(_) => ShimUnderTest::Ours(copy),
-            ShimUnderTest::Go(_) => ShimUnderTest::Go(copy),
-        };
+        let shim = shim.copy_to(&scratch.dir().join("shim"))?;
+        Lab::with(shim, scratch)
+    }
+
+    /// A bench for a given shim, with the runtime `runc`.
+    ///
+    /// # Errors
+    /// Those of [`Lab::new`].
+    pub fn with_shim(shim: ShimUnderTest) -> Result<Lab> {
+        let scratch = Scratch::new()?;
+        rootfs::make(&scratch.dir().join("rootfs"))?;
         Lab::with(shim, scratch)
     }
 
@@ -80,7 +85,8 @@ impl Lab {
         shim.link_into(&scratch.dir().join("bin"))?;
         fs::create_dir(scratch.dir().join("fifo"))?;
         let events = EventServer::start(&scratch.dir().join("c.sock.ttrpc"))?;
-        Ok(Lab { events, shim, options: Options::default(), scratch })
+        let (options, variables) = (Options::default(), Vec::new());
+        Ok(Lab { events, shim, options, variables, cgroup: None, scratch })
     }
 
     /// The test's directory.
@@ -119,6 +125,16 @@ impl Lab {
     /// A file operation fails.
     pub fn configure(&self, text: &str) -> Result<()> {
         self.scratch.configure(text)
+    }
+
+    /// Sets an environment variable of the shims started from now on, which runtimes inherit.
+    pub fn variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts shims in this cgroup from now on, so that what they and their children use is known.
+    pub fn confine(&mut self, cgroup: Option<&Path>) {
+        self.cgroup = cgroup.map(|dir| dir.join("cgroup.procs"));
     }
 
     /// The runtime options as sent.
@@ -178,7 +194,18 @@ impl Lab {
     /// The shim's command line for an action as containerd 1.6 calls it: flags, environment,
     /// working directory, process group. Nothing on standard input.
     pub fn invoke(&self, bundle: &Bundle, flags: &[&str], action: &str) -> Cmd {
-        Cmd::new(self.dir().join("bin/containerd-shim-runc-v2"))
+        let binary = self.dir().join("bin/containerd-shim-runc-v2");
+        let command = match &self.cgroup {
+            // The shell enters the cgroup and becomes the shim there.
+            Some(procs) => {
+                let script = "echo 0 >\"$0\" && exec \"$@\"";
+                Cmd::new("sh").args(["-c", script]).arg(procs).arg(binary)
+            }
+            None => Cmd::new(binary),
+        };
+        let variables = self.variables.iter();
+        let command = variables.fold(command, |command, (name, value)| command.env(name, value));
+        command
             .args(["-namespace", self.namespace(), "-address"])
             .arg(self.scratch.address())
             .args(["-publish-binary", "/usr/bin/containerd", "-id", bundle.id()])
@@ -200,6 +227,15 @@ impl Lab {
         let stdin = self.options()?.write_to_bytes()?;
         let out = self.invoke(bundle, &[], "start").stdin(stdin).output()?;
         self.attach(&out)
+    }
+
+    /// Runs `start` for the bundle, for [`Lab::attach`]; takes no longer than it does.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn start_measured(&self, bundle: &Bundle) -> Result<Output> {
+        let stdin = self.options()?.write_to_bytes()?;
+        self.invoke(bundle, &[], "start").stdin(stdin).measure()
     }
 
     /// As [`Lab::start`], for a shim that tells its state ([`Lab::state`]).
@@ -265,6 +301,11 @@ impl Lab {
     pub fn footprint(&self, shim: &ShimProcess, bundle: &Bundle) -> Result<Footprint> {
         let root = Path::new(&self.options.root).join(self.namespace());
         Footprint::take(shim.proc(), &self.scratch.names(), &root, bundle.dir())
+    }
+
+    /// Gives the test up: ends and removes everything, by force and without a word.
+    pub fn discard(&self) {
+        self.scratch.discard();
     }
 
     /// Ends the test: checks that nothing is left, shims included.

@@ -45,9 +45,12 @@ impl Scratch {
     /// # Errors
     /// A file operation fails.
     pub fn new() -> Result<Scratch> {
-        let base = std::env::var_os("WEDGE_TEST_DIR").map_or(PathBuf::from(BASE), PathBuf::from);
+        let base = base();
         fs::create_dir_all(&base)?;
-        sweep(&base);
+        let dead = |owner: u32, start: u64| {
+            Proc(owner).stat().map_or(true, |stat| stat.start_time != start)
+        };
+        sweep(&base, dead);
         let token = format!("wt{}", random_hex()?);
         let dir = base.join(&token);
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
@@ -140,6 +143,15 @@ impl Scratch {
         fs::remove_dir_all(&self.dir).ok();
     }
 
+    /// Ends and removes whatever this process has made and not yet finished, as
+    /// [`Scratch::discard`] does, for one that has many.
+    pub fn discard_all() {
+        let mine = |owner: u32, _: u64| owner == process::id();
+        for dir in sweep(&base(), mine) {
+            fs::remove_dir_all(dir).ok();
+        }
+    }
+
     /// Whether [`Scratch::finish`] succeeded.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed)
@@ -164,15 +176,21 @@ impl Drop for Scratch {
     }
 }
 
-/// Purges the directories of processes that ended without their destructors.
-fn sweep(base: &Path) {
+fn base() -> PathBuf {
+    std::env::var_os("WEDGE_TEST_DIR").map_or(PathBuf::from(BASE), PathBuf::from)
+}
+
+/// Purges the directories of processes, known by pid and start time, of which `is_due` is true:
+/// they ended without their destructors, or are about to. Returns what is left of them: logs and
+/// bundles.
+fn sweep(base: &Path, is_due: impl Fn(u32, u64) -> bool) -> Vec<PathBuf> {
+    let mut swept = Vec::new();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let dir = entry.path();
         let owner = fs::read_to_string(dir.join("owner")).unwrap_or_default();
         let mut fields = owner.split(' ').map(str::parse::<u64>);
         let (Some(Ok(pid)), Some(Ok(start))) = (fields.next(), fields.next()) else { continue };
-        let alive = u32::try_from(pid).ok().and_then(|pid| Proc(pid).stat().ok());
-        if alive.is_some_and(|stat| stat.start_time == start) {
+        if u32::try_from(pid).is_ok_and(|pid| !is_due(pid, start)) {
             continue;
         }
         let token = entry.file_name().to_string_lossy().into_owned();
@@ -180,7 +198,9 @@ fn sweep(base: &Path) {
         fs::remove_dir_all(dir.join("rootfs")).ok();
         // Without an owner it is a record of a failure, and no business of later sweeps.
         fs::remove_file(dir.join("owner")).ok();
+        swept.push(dir);
     }
+    swept
 }
 
 /// Eight random hexadecimal digits.

@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
+const TRACING: &str = "/sys/kernel/tracing";
 const INSTANCES: &str = "/sys/kernel/tracing/instances";
 
 /// A buffer of events of its own, removed when it is dropped. Needs tracefs, where it belongs.
@@ -26,6 +29,22 @@ pub struct Traced {
 }
 
 impl Trace {
+    /// Sees to it that there is tracefs: where it is not mounted, the calling thread gets a mount
+    /// namespace of its own, which has it, and all that it starts from now on is in there.
+    ///
+    /// # Errors
+    /// The kernel has none.
+    pub fn reach() -> Result<()> {
+        const NONE: Option<&str> = None;
+        if Path::new(INSTANCES).exists() {
+            return Ok(());
+        }
+        unshare(CloneFlags::CLONE_NEWNS).context("unshare")?;
+        mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+        let kind = Some("tracefs");
+        mount(kind, TRACING, kind, MsFlags::empty(), NONE).context("mounting tracefs")
+    }
+
     /// Records `events`, e.g. `sched/sched_process_fork`, from now on; `name` is unique.
     ///
     /// # Errors

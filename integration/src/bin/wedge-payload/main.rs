@@ -2,7 +2,7 @@
 //! What tests run inside containers, and what the fake runtime starts in place of them: one
 //! static program, so that a test does not depend on what a shell happens to do.
 //!
-//! `exit N`, `signal N`, `sleep MS`, `pause`, `print LEN [stderr]`, `cat`, `fds`, `status FIELD`,
+//! `flood LEN`, `exit N`, `signal N`, `sleep MS`, `pause`, `print LEN [stderr]`, `cat`, `fds`, `status FIELD`,
 //! `alloc MIB`, `block-term`, `children N`, `hold PATH MS`, `connect SOCKET`; and with a command to go on with:
 //! `daemon CMD…`, `await FIFO CMD…`, `session TTY CMD…`, `orphan PIDFILE CMD…`.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -42,6 +43,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["pause"] => pause(),
         ["print", len] => io::stdout().write_all(&pattern(len.parse()?))?,
         ["print", len, "stderr"] => io::stderr().write_all(&pattern(len.parse()?))?,
+        ["flood", len] => flood(len.parse()?)?,
         ["cat"] => drop(io::copy(&mut io::stdin(), &mut io::stdout())?),
         ["fds"] => write!(io::stdout(), "{}", Proc(std::process::id()).fds()?)?,
         ["status", field] => {
@@ -97,6 +99,17 @@ fn pause() {
 fn signal_self(number: i32) -> Result<()> {
     kill(getpid(), Signal::try_from(number)?)?;
     pause();
+    Ok(())
+}
+
+/// Waits for a byte of standard input, then prints as much, and as fast as can be.
+fn flood(len: usize) -> Result<()> {
+    io::stdin().read_exact(&mut [0])?;
+    let block = [0; 64 << 10];
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    for _ in 0..len / block.len() {
+        output.write_all(&block)?;
+    }
     Ok(())
 }
 
