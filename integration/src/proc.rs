@@ -184,6 +184,17 @@ impl Proc {
         Proc::all().into_iter().filter(mine).collect()
     }
 
+    /// Of a shim of ours: the child that joiners of execs are forked of, since the first exec.
+    pub fn nursery(self) -> Option<Proc> {
+        let named = |p: &Proc| p.status("Name").is_ok_and(|name| name == "wedge-setns");
+        self.children().into_iter().find(named)
+    }
+
+    /// The processes of a shim that start others: it, and its nursery.
+    pub fn forkers(self) -> Vec<Proc> {
+        [self].into_iter().chain(self.nursery()).collect()
+    }
+
     /// Its children that nobody has waited for.
     pub fn zombies(self) -> Vec<Proc> {
         let dead = |p: &Proc| p.stat().is_ok_and(|stat| stat.state == 'Z');

@@ -229,11 +229,15 @@ fn stdout_of(env: &Env, container: &Container) -> Result<PathBuf> {
     paths.find(|path| path.exists()).with_context(|| format!("no {name}"))
 }
 
-/// The one child of the shim that is not the init.
+/// The one child of the shim that is not the init, nor there for all execs.
 fn other_child(container: &Container) -> Result<Proc> {
     let (shim, init) = (container.shim()?, container.init()?);
     wait::until("the shim has two children", || {
-        let others: Vec<Proc> = shim.children().into_iter().filter(|p| *p != init).collect();
+        let others: Vec<Proc> = shim
+            .children()
+            .into_iter()
+            .filter(|p| *p != init && Some(*p) != shim.nursery())
+            .collect();
         let [other] = others.as_slice() else { bail!("{others:?}") };
         Ok(*other)
     })

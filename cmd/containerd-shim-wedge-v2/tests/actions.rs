@@ -340,7 +340,8 @@ fn the_debug_socket_tells_the_state() {
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("\r\n\r\n0 containers; "), "{answer}");
-    let execs = "; exec native, 0 native, 0 by the OCI runtime\nconfigured: exec = \"native\"\n";
+    let execs = "; exec native, 0 native, 0 by the OCI runtime; commands auto\n\
+                 configured: exec = \"native\"\n";
     assert!(answer.ends_with(execs), "{answer}");
     daemon.signal_servers("-TERM");
     until("the shim ends", || daemon.servers().is_empty());

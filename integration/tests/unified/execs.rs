@@ -74,11 +74,15 @@ impl Bench {
     /// Start of an exec says `text`, soon, and nothing of it is left.
     fn refuses_start(&self, exec: &str, text: &str) -> Result<()> {
         let (shim, id) = (&self.rig.shim, self.rig.id());
-        let children = shim.proc().children().len();
+        let others = || {
+            let children = shim.proc().children();
+            children.into_iter().filter(|child| Some(*child) != shim.proc().nursery()).count()
+        };
+        let before = others();
         let begun = Instant::now();
         assert_refused(shim.start(id, exec), Code::UNKNOWN, text);
         ensure!(begun.elapsed() < wait::scaled(SOON), "{:?}", begun.elapsed());
-        assert_eq!(shim.proc().children().len(), children);
+        assert_eq!(others(), before);
         Ok(shim.delete(id, exec).map(drop)?)
     }
 
@@ -176,7 +180,7 @@ fn an_exec_waits_for_a_frozen_ancestor() -> Result<()> {
     shim.exec(id, "e", &Process::new([payload::PATH, "exit", "3"]), &Stdio::null())?;
     thread::scope(|scope| {
         let started = scope.spawn(|| shim.start(id, "e"));
-        let helper = || shim.proc().children().into_iter().find(|child| *child != bench.init);
+        let helper = || shim.proc().nursery()?.children().into_iter().next();
         let helper = wait::until("a helper is there", || helper().context("none"))?;
         assert_eq!(cgroup(helper.0)?, bench.dir);
         shim.state(id, "")?;
@@ -235,7 +239,7 @@ fn the_shim_survives_oom_groups_while_execs_start() -> Result<()> {
 
 /// What an exec says when all of its container is killed, or is gone already.
 fn is_of_a_kill(error: &RpcError) -> bool {
-    let known = [OOM_SUFFIX, "cannot exec in a stopped", "signal: killed"];
+    let known = [OOM_SUFFIX, "cannot exec in a stopped", "it was killed", "signal: killed"];
     match error {
         RpcError::Status { message, .. } => known.iter().any(|text| message.contains(text)),
         RpcError::Timeout | RpcError::Closed | RpcError::Transport(_) => false,
@@ -273,11 +277,11 @@ fn an_exec_that_is_killed_while_it_is_frozen_is_an_error() -> Result<()> {
     shim.exec(id, "e", &Process::new(["true"]), &Stdio::null())?;
     thread::scope(|scope| {
         let started = scope.spawn(|| shim.start(id, "e"));
-        let helper = || shim.proc().children().into_iter().find(|child| *child != bench.init);
+        let helper = || shim.proc().nursery()?.children().into_iter().next();
         let helper = wait::until("a helper is there", || helper().context("none"))?;
         helper.signal(Signal::SIGKILL)?;
         let started = started.join().ok().context("a panic")?;
-        let text = format!("{START}error executing setns process: signal: killed");
+        let text = format!("{START}procReady not received: it was killed");
         assert_refused(started, Code::UNKNOWN, &text);
         anyhow::Ok(fs::write(&freeze, "0")?)
     })?;

@@ -93,7 +93,7 @@ fn step(
     shim: &ShimProcess,
     work: impl FnOnce(&ShimProcess) -> Result<()>,
 ) -> Result<Spawned> {
-    watch.follow(&[shim.proc()])?;
+    watch.follow(&shim.proc().forkers())?;
     work(shim)?;
     watch.count()
 }
