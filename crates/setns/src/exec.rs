@@ -67,14 +67,15 @@ impl Container {
         let namespaces = self.namespaces_now(host)?;
         let plan = Plan::new(host, self, &process, namespaces)?;
         let context = Context { container: self, process: &process };
-        if plan.birthplace().is_some() {
-            match self.attempt((host, reaper), &plan, context, stdio, false).await {
-                // Whatever the reason, joining by hand may work and else says why not.
-                Err(Stopped::NotBorn(_)) => {}
-                result => return Ok(result?),
-            }
+        let attempt = |join| self.attempt((host, reaper), &plan, context, stdio, join);
+        let by_hand = plan.birthplace().is_none();
+        match attempt(by_hand).await {
+            // Whatever the reason, joining by hand may work and else says why not.
+            Err(Stopped::NotBorn(_)) if !by_hand => Ok(attempt(true).await?),
+            // It was killed this moment; the next one is another.
+            Err(Stopped::NoNursery) => Ok(attempt(by_hand).await?),
+            result => Ok(result?),
         }
-        Ok(self.attempt((host, reaper), &plan, context, stdio, true).await?)
     }
 
     /// With `join`, the helper joins the cgroups itself.

@@ -50,6 +50,8 @@ impl Drop for Part {
 pub(crate) enum Stopped {
     /// There could be no joiner where it was to be born.
     NotBorn(i32),
+    /// The nursery died before there was one. Nothing has happened.
+    NoNursery,
     Failure(Failure),
 }
 
@@ -75,6 +77,7 @@ impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Failure {
         match stopped {
             Stopped::NotBorn(errno) => failed(io::Error::from_raw_os_error(errno)).into(),
+            Stopped::NoNursery => Unsupported::new("the setns helper ended").into(),
             Stopped::Failure(failure) => failure,
         }
     }
@@ -141,7 +144,7 @@ impl Talk {
             let received = received.map_err(|err| broken(&wedge_oci::go_text(&err)))?;
             let packet = packet.get(..received.length).unwrap_or_default();
             if packet.is_empty() {
-                return Ok(self.ended(ready, console).await?);
+                return self.ended(ready, console).await;
             }
             let report = Report::decode(packet).ok_or_else(|| broken("an unknown report"))?;
             let sender = received.sender.unwrap_or_default();
@@ -189,7 +192,7 @@ impl Talk {
     }
 
     /// Nobody holds the other end any more.
-    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Failure> {
+    async fn ended(&mut self, ready: bool, console: Option<OwnedFd>) -> Result<Started, Stopped> {
         let Some(mut payload) = self.payload.take() else {
             return Err(self.silence().await);
         };
@@ -203,10 +206,10 @@ impl Talk {
     }
 
     /// There was no word. Only a signal ends the helper so.
-    async fn silence(&self) -> Failure {
+    async fn silence(&self) -> Stopped {
         match self.nursery.has_born(self.request).await {
             true => Error::Start("procReady not received: it was killed".to_owned()).into(),
-            false => Unsupported::new("the setns helper ended").into(),
+            false => Stopped::NoNursery,
         }
     }
 }
