@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::watch;
 use wedge_cgroups::Cgroup;
 use wedge_oci::{Bundle, Checkpoint, Runtime};
 use wedge_reaper::Reaper;
@@ -53,6 +54,8 @@ pub(crate) struct Task {
     pub(crate) shared_pid_namespace: bool,
     pub(crate) exit_gate: Mutex<ExitGate>,
     pub(crate) oom: Mutex<OomWatch>,
+    /// How many kills of the init are not answered yet: Delete waits for them.
+    pub(crate) kills: watch::Sender<usize>,
     /// Execs without the OCI runtime.
     pub(crate) native: Native,
     /// The checkpoint that Start is to restore.
@@ -96,6 +99,7 @@ impl Task {
             shared_pid_namespace: parts.shared_pid_namespace,
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
+            kills: watch::Sender::new(0),
             native: Native::new(parts.node),
             restore: Mutex::default(),
             cgroup: Mutex::default(),
@@ -152,6 +156,7 @@ impl Task {
         };
         let process = self.process(exec_id)?;
         process.lifecycle().check(Op::Kill)?;
+        let _unanswered = Unanswered::of(&self.kills);
         match process.kind {
             Kind::Init => Ok(self.runtime.kill(signal, all).await?),
             Kind::Exec => process.signal(number),
@@ -220,5 +225,21 @@ impl Task {
         // An exit is held only while a process is created or started.
         debug_assert_eq!(held, None);
         Ok(result?)
+    }
+}
+
+/// A kill that is not answered yet.
+struct Unanswered<'a>(&'a watch::Sender<usize>);
+
+impl Unanswered<'_> {
+    fn of(kills: &watch::Sender<usize>) -> Unanswered<'_> {
+        kills.send_modify(|count| *count += 1);
+        Unanswered(kills)
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
