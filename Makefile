@@ -39,11 +39,16 @@ check: ## formatting, and lints if there is a clippy
 
 .PHONY: unit
 unit: ## the tests that need no containerd
-	$(CARGO) nextest run --locked --workspace --exclude wedge-integration
+	$(CARGO) nextest run --locked --workspace --exclude wedge-integration --exclude wedge-cri-tests
 
 .PHONY: integration
 integration: build ## the tests with a real containerd, ctr and runc (root)
 	$(CARGO) nextest run --locked -p wedge-integration
+
+.PHONY: cri
+cri: setup-test build ## the tests through containerd's CRI plugin: what a kubelet asks for (root)
+	$(CARGO) build --locked -p wedge-integration --bins
+	$(CARGO) nextest run --locked -p wedge-cri-tests
 
 VM_PROFILES ?= vm vm-systemd
 .PHONY: test-vm
@@ -57,8 +62,8 @@ test-vm-full: export VM_TIMEOUT ?= 10800
 test-vm-full: test-vm ## the same with many rounds, and the rest of the tests with containerd under v2 (an hour)
 
 .PHONY: compat
-compat: setup-test ## the same ctr tests against containerd's own Go shim (root)
-	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration
+compat: setup-test build ## the same tests with ctr and CRI against containerd's own Go shim (root)
+	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration -p wedge-cri-tests
 
 .PHONY: bench
 bench: build ## what an exec costs, beside containerd's Go shim, on this machine's cgroups and on v2 (root)

@@ -53,6 +53,9 @@ if [ "$wanted" = test ]; then
     has ip || need iproute2
     has apparmor_parser || [ -x /sbin/apparmor_parser ] || need apparmor
     has strace || need strace
+    # The tests through CRI: the network of pods, and protoc for the CRI's messages.
+    [ -x /usr/lib/cni/bridge ] || need containernetworking-plugins
+    has protoc || need protobuf-compiler
 fi
 [ "$wanted" = demo ] || cargo fmt --version >/dev/null 2>&1 || need rustfmt-web
 

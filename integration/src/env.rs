@@ -29,6 +29,7 @@ pub struct Env {
 #[derive(Debug, Default)]
 pub struct EnvBuilder {
     debug: bool,
+    shim: Option<ShimUnderTest>,
     runtime: Option<String>,
     variables: Vec<(String, String)>,
 }
@@ -38,6 +39,13 @@ impl EnvBuilder {
     #[must_use]
     pub fn debug(mut self) -> EnvBuilder {
         self.debug = true;
+        self
+    }
+
+    /// Takes another shim than the one the test run is about.
+    #[must_use]
+    pub fn shim(mut self, shim: ShimUnderTest) -> EnvBuilder {
+        self.shim = Some(shim);
         self
     }
 
@@ -60,7 +68,7 @@ impl EnvBuilder {
     /// # Errors
     /// A binary is missing or containerd does not start.
     pub fn start(self) -> Result<Env> {
-        let shim = ShimUnderTest::from_env()?;
+        let shim = self.shim.map_or_else(ShimUnderTest::from_env, Ok)?;
         let scratch = Arc::new(Scratch::new()?);
         rootfs::make(&scratch.dir().join("rootfs"))?;
         let debug = self.debug || std::env::var_os("WEDGE_TEST_DEBUG").is_some();
