@@ -205,7 +205,9 @@ impl Node {
         for name in [IMAGE, PAUSE] {
             let tar = images.join(format!("{}.tar", image::file_name(name)));
             let tar = tar.to_str().context("a path that is no text")?;
-            self.ctr.cmd(["images", "import", "--no-unpack", tar]).output()?.assert_ok();
+            let import = self.ctr.cmd(["images", "import", "--no-unpack", tar]);
+            // containerd syncs what it stores, and a disk may be busy with what others do.
+            import.limit(Duration::from_secs(120)).output()?.assert_ok();
         }
         fs::remove_dir_all(images)?;
         Ok(())
