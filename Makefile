@@ -19,7 +19,7 @@ demo: setup-demo build ## install what is missing, build, and run containers thr
 	$(CARGO) run --quiet --locked -p wedge-integration --bin wedge-demo
 
 .PHONY: test
-test: setup-test check build ## install what is missing, and run every check and test (root)
+test: setup-test check build packages ## install what is missing, and run every check and test (root)
 	$(CARGO) nextest run --locked --workspace
 	integration/vm/tests.sh vm
 	integration/vm/tests.sh vm-systemd
@@ -39,11 +39,17 @@ check: ## formatting, and lints if there is a clippy
 
 .PHONY: unit
 unit: ## the tests that need no containerd
-	$(CARGO) nextest run --locked --workspace --exclude wedge-integration
+	$(CARGO) nextest run --locked --workspace --exclude wedge-integration --exclude wedge-cri-tests \
+		--exclude wedge-package-tests
 
 .PHONY: integration
 integration: build ## the tests with a real containerd, ctr and runc (root)
 	$(CARGO) nextest run --locked -p wedge-integration
+
+.PHONY: cri
+cri: setup-test build ## the tests through containerd's CRI plugin: what a kubelet asks for (root)
+	$(CARGO) build --locked -p wedge-integration --bins
+	$(CARGO) nextest run --locked -p wedge-cri-tests
 
 VM_PROFILES ?= vm vm-systemd
 .PHONY: test-vm
@@ -57,8 +63,8 @@ test-vm-full: export VM_TIMEOUT ?= 10800
 test-vm-full: test-vm ## the same with many rounds, and the rest of the tests with containerd under v2 (an hour)
 
 .PHONY: compat
-compat: setup-test ## the same ctr tests against containerd's own Go shim (root)
-	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration
+compat: setup-test build ## the same tests with ctr and CRI against containerd's own Go shim (root)
+	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration -p wedge-cri-tests
 
 BENCH      := target/$(TARGET)/measure/wedge-bench
 BENCH_JSON ?= target/bench.json
@@ -85,18 +91,68 @@ fuzz: setup-fuzz ## each parser of foreign input for FUZZ_SECONDS (300); what it
 deny: ## licences, advisories and duplicates; needs cargo-deny
 	$(CARGO) deny check bans licenses sources
 
+# What `install` copies and `uninstall` removes: file in the tree : file below PREFIX.
+DOCDIR  := share/doc/wedge
+INSTALLED := \
+	dist/config.toml:$(DOCDIR)/config.toml \
+	dist/options.toml:$(DOCDIR)/options.toml \
+	dist/containerd/wedge-v2.toml:share/wedge/containerd/wedge-v2.toml \
+	dist/containerd/wedge-v3.toml:share/wedge/containerd/wedge-v3.toml \
+	docs/man/containerd-shim-wedge-v2.8:share/man/man8/containerd-shim-wedge-v2.8 \
+	docs/man/wedge-config.toml.5:share/man/man5/wedge-config.toml.5 \
+	README.md:$(DOCDIR)/README.md \
+	CHANGELOG.md:$(DOCDIR)/CHANGELOG.md \
+	LICENSE:$(DOCDIR)/licenses/LICENSE \
+	dist/licenses/README:$(DOCDIR)/licenses/README \
+	dist/licenses/LGPL-2.1.txt:$(DOCDIR)/licenses/LGPL-2.1.txt
+
 .PHONY: install
-install: build ## copy the shim to $(DESTDIR)$(PREFIX)/bin
+install: build ## copy the shim, its man pages and examples below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(RELEASE) $(DESTDIR)$(PREFIX)/bin/$(SHIM)
+	set -e; for pair in $(INSTALLED); do \
+		install -D -m 0644 "$${pair%%:*}" "$(DESTDIR)$(PREFIX)/$${pair#*:}"; done
 
 .PHONY: uninstall
-uninstall: ## remove it again
+uninstall: ## remove them again; what is in /etc/wedge is the operator's and stays
 	rm -f $(DESTDIR)$(PREFIX)/bin/$(SHIM)
+	set -e; for pair in $(INSTALLED); do rm -f "$(DESTDIR)$(PREFIX)/$${pair#*:}"; done
+	-rmdir $(addprefix $(DESTDIR)$(PREFIX)/,$(DOCDIR)/licenses $(DOCDIR) share/wedge/containerd share/wedge) 2>/dev/null
+
+# Packages carry the time of the commit, so that they come out the same each time.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+DIST := target/dist
+
+.PHONY: packages
+packages: setup-packages deb rpm dist ## every package there is, in target/dist
+
+.PHONY: sbom
+sbom: ## what the binary is made of (CycloneDX), in target/dist
+	dist/sbom.sh $(TARGET) $(DIST)/wedge.cdx.json
+
+.PHONY: deb
+deb: build sbom ## a package for Debian and its kin; needs cargo-deb (make setup-packages)
+	rm -f $(DIST)/*.deb
+	$(CARGO) deb --quiet --locked --no-build --no-strip --target $(TARGET) -p $(SHIM) --output $(DIST)/
+
+.PHONY: rpm
+rpm: build sbom ## a package for Fedora, SUSE and their kin; needs cargo-generate-rpm
+	rm -f $(DIST)/*.rpm
+	$(CARGO) generate-rpm -p cmd/$(SHIM) --target $(TARGET) --source-date $(SOURCE_DATE_EPOCH) --output $(DIST)/
+
+.PHONY: dist
+dist: build sbom ## a tarball that comes out the same each time, its checksums, its bill of materials
+	dist/tarball.sh $(TARGET) $(DIST)
+
+.PHONY: image-context
+image-context: dist ## what the image of the Kubernetes installer is built from, in target/dist/image
+	rm -rf $(DIST)/image && mkdir -p $(DIST)/image
+	tar --directory $(DIST)/image --strip-components 1 --extract --file $(DIST)/*.tar.gz
+	cp dist/kubernetes/installer/Dockerfile dist/kubernetes/installer/install.sh $(DIST)/image/
 
 .PHONY: clean
 clean: ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: setup-demo setup-test setup-bench setup-fuzz
-setup-demo setup-test setup-bench setup-fuzz: setup-%:
+.PHONY: setup-demo setup-test setup-bench setup-fuzz setup-packages
+setup-demo setup-test setup-bench setup-fuzz setup-packages: setup-%:
 	@integration/setup.sh $*

@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building and testing Wedge needs and this machine lacks. Debian 12, as root.
 # Does nothing the second time.
-#   setup.sh demo   what `make demo` needs
-#   setup.sh test   that, the formatter and the test runner
-#   setup.sh bench  what `make demo` needs, and crun
-#   setup.sh fuzz   that, cargo-fuzz and a C++ compiler
+#   setup.sh demo      what `make demo` needs
+#   setup.sh test      all but what fuzzing and measuring need
+#   setup.sh bench     what `make demo` needs, and crun
+#   setup.sh packages  what `make packages` needs
+#   setup.sh fuzz      what `make fuzz` needs: cargo-fuzz and a C++ compiler
 set -eu
-wanted=${1:?demo, test, bench or fuzz}
+wanted=${1:?demo, test, bench, packages or fuzz}
 
 # Debian's own rustc is too old for edition 2024; the one it has for browsers is not.
 rust=1.88
 nextest=0.9.143
 fuzz=0.13.2
+deb=3.8.0
+rpm=0.21.1
 
 [ "$(id -u)" = 0 ] || { echo "setup: must run as root" >&2; exit 1; }
 
@@ -55,9 +58,25 @@ if [ "$wanted" = test ]; then
     has ip || need iproute2
     has apparmor_parser || [ -x /sbin/apparmor_parser ] || need apparmor
     has strace || need strace
+    # The tests through CRI: the network of pods, and protoc for the CRI's messages.
+    [ -x /usr/lib/cni/bridge ] || need containernetworking-plugins
+    has protoc || need protobuf-compiler
+    # Packages are installed into roots of their own, man pages are shown, a node's installer runs.
+    has rpm || need rpm
+    has man || need man-db
+    has curl || need curl
+    has debootstrap || need debootstrap
 fi
-case $wanted in demo | bench) builds_only=1 ;; *) builds_only= ;; esac
-[ -n "$builds_only" ] || cargo fmt --version >/dev/null 2>&1 || need rustfmt-web
+case $wanted in
+test | packages)
+    # The bill of materials; the version in git of what is packed.
+    has jq || need jq
+    has git || need git
+    ;;
+esac
+case $wanted in
+test | fuzz) cargo fmt --version >/dev/null 2>&1 || need rustfmt-web ;;
+esac
 
 if [ -n "$packages" ]; then
     echo "setup: installing$packages"
@@ -75,7 +94,19 @@ fi
 # Elsewhere, because the checkout's .cargo/config.toml asks for static programs.
 install() {
     echo "setup: installing $1 (some minutes, once)"
-    (cd / && env -u RUSTFLAGS -u CARGO_TARGET_DIR cargo install --quiet --locked "$1" --version "$2")
+    tool=$1 version=$2
+    shift 2
+    (cd / && env -u RUSTFLAGS -u CARGO_TARGET_DIR \
+        cargo install --quiet --locked "$tool" --version "$version" "$@")
 }
-[ -n "$builds_only" ] || cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest"
+case $wanted in
+test | fuzz) cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest" ;;
+esac
+case $wanted in
+test | packages)
+    # They run for a second: compiling them quickly counts.
+    cargo deb --version >/dev/null 2>&1 || install cargo-deb "$deb" --debug
+    cargo generate-rpm --version >/dev/null 2>&1 || install cargo-generate-rpm "$rpm" --debug
+    ;;
+esac
 [ "$wanted" != fuzz ] || cargo fuzz --version >/dev/null 2>&1 || install cargo-fuzz "$fuzz"

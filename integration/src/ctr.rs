@@ -13,6 +13,7 @@ use crate::{Cmd, Scratch};
 #[derive(Debug, Clone)]
 pub struct Ctr {
     address: PathBuf,
+    token: String,
     namespace: String,
     fifo_dir: PathBuf,
 }
@@ -30,8 +31,13 @@ pub struct TaskRow {
 
 impl Ctr {
     pub(crate) fn new(scratch: &Scratch) -> Ctr {
-        let namespace = scratch.namespace().to_owned();
-        Ctr { address: scratch.address(), namespace, fifo_dir: scratch.dir().join("fifo") }
+        Ctr::in_namespace(scratch, scratch.namespace())
+    }
+
+    /// For the test's daemon, and a namespace that is not the test's own: `k8s.io`.
+    pub fn in_namespace(scratch: &Scratch, namespace: &str) -> Ctr {
+        let (token, namespace) = (scratch.namespace().to_owned(), namespace.to_owned());
+        Ctr { token, address: scratch.address(), namespace, fifo_dir: scratch.dir().join("fifo") }
     }
 
     /// Any command: `ctr --address A --namespace N args…`.
@@ -40,7 +46,7 @@ impl Ctr {
         // the process has ended: on a busy machine it loses the output of a short one. Real-time
         // priority leaves it no time to be late.
         let priority = Cmd::new("chrt").args(["--fifo", "1", "ctr"]);
-        let global = priority.env(TOKEN_VARIABLE, &self.namespace).args(self.global_args());
+        let global = priority.env(TOKEN_VARIABLE, &self.token).args(self.global_args());
         args.into_iter().fold(global, |cmd, arg| cmd.arg(arg.as_ref()))
     }
 

@@ -23,6 +23,8 @@ pub struct Daemon {
     token: String,
     config: PathBuf,
     variables: Vec<(String, String)>,
+    /// What is run with the daemon's command line as its own last arguments.
+    entrance: Vec<OsString>,
     child: Option<Child>,
 }
 
@@ -37,11 +39,52 @@ impl Daemon {
         debug: bool,
         variables: Vec<(String, String)>,
     ) -> Result<Daemon> {
+        shim.link_into(&scratch.dir().join("bin"))?;
+        let mut daemon =
+            Daemon::configured(scratch, &Daemon::base_config(scratch.dir(), &[CRI], debug))?;
+        daemon.variables = variables;
+        Ok(daemon)
+    }
+
+    /// A daemon with a configuration of the caller's; [`Daemon::base_config`] is how it must begin.
+    /// The caller fills the directory `bin` of the test's with shims.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn configured(scratch: &Scratch, config: &str) -> Result<Daemon> {
         let dir = scratch.dir().to_path_buf();
-        shim.link_into(&dir.join("bin"))?;
-        fs::write(dir.join("config.toml"), config(&dir, debug))?;
+        fs::write(dir.join("config.toml"), config)?;
         let (token, config) = (scratch.namespace().to_owned(), scratch.config());
-        Ok(Daemon { dir, token, config, variables, child: None })
+        let (variables, entrance) = (Vec::new(), Vec::new());
+        Ok(Daemon { dir, token, config, variables, entrance, child: None })
+    }
+
+    /// Directories, sockets and the level of logs, in a configuration of version 2. It does not
+    /// adjust its own OOM score, which needs CAP_SYS_RESOURCE when lowered: the shim then runs at
+    /// containerd's score + 1.
+    pub fn base_config(dir: &Path, disabled: &[&str], debug: bool) -> String {
+        let disabled: Vec<&str> = SNAPSHOTTERS.iter().chain(disabled).copied().collect();
+        let dir = dir.display();
+        let level = if debug { "debug" } else { "info" };
+        format!(
+            r#"version = 2
+root = "{dir}/root"
+state = "{dir}/state"
+oom_score = 0
+disabled_plugins = {disabled:?}
+[debug]
+    level = "{level}"
+[grpc]
+    address = "{dir}/c.sock"
+[ttrpc]
+    address = "{dir}/c.sock.ttrpc"
+"#
+        )
+    }
+
+    /// Starts it through `command` from now on, e.g. `nsenter --net=FILE`, which must not fork.
+    pub fn enter_by(&mut self, command: impl IntoIterator<Item = impl Into<OsString>>) {
+        self.entrance = command.into_iter().map(Into::into).collect();
     }
 
     /// Starts containerd and waits until it accepts connections.
@@ -53,6 +96,7 @@ impl Daemon {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         // setsid(1) does not fork here, so the child's pid is containerd's.
         let mut command = Command::new("setsid");
+        command.args(&self.entrance);
         command.arg("containerd").arg("--config").arg(self.dir.join("config.toml"));
         command.env("PATH", self.path()?).env(TOKEN_VARIABLE, &self.token);
         command.env(CONFIG_VARIABLE, &self.config);
@@ -170,29 +214,13 @@ impl Drop for Daemon {
     }
 }
 
-/// Without CRI (no network plugins here) and without adjusting its own OOM score, which needs
-/// CAP_SYS_RESOURCE when lowered. The shim then runs at containerd's score + 1.
-fn config(dir: &Path, debug: bool) -> String {
-    let dir = dir.display();
-    let level = if debug { "debug" } else { "info" };
-    format!(
-        r#"version = 2
-root = "{dir}/root"
-state = "{dir}/state"
-oom_score = 0
-disabled_plugins = [
-    "io.containerd.grpc.v1.cri",
+/// The plugin that needs network plugins, which `ctr` does without.
+const CRI: &str = "io.containerd.grpc.v1.cri";
+
+/// What of containerd's needs file systems that are not here.
+const SNAPSHOTTERS: [&str; 4] = [
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",
     "io.containerd.snapshotter.v1.zfs",
-]
-[debug]
-    level = "{level}"
-[grpc]
-    address = "{dir}/c.sock"
-[ttrpc]
-    address = "{dir}/c.sock.ttrpc"
-"#
-    )
-}
+];

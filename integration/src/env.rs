@@ -42,7 +42,7 @@ impl EnvBuilder {
         self
     }
 
-    /// Another shim than the one under test.
+    /// Takes another shim than the one the test run is about.
     #[must_use]
     pub fn shim(mut self, shim: ShimUnderTest) -> EnvBuilder {
         self.shim = Some(shim);

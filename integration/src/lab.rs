@@ -291,7 +291,8 @@ impl Lab {
 
     /// The socket a shim has to use for a container or pod id.
     pub fn socket(&self, grouping: &str) -> PathBuf {
-        shim_socket(&self.scratch.address(), self.namespace(), grouping)
+        let grouping = format!("{}/{grouping}", self.namespace());
+        shim_socket(&self.scratch.address(), &grouping)
     }
 
     /// What a shim holds and what is on the machine for a bundle of its. See [`Footprint`].

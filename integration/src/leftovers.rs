@@ -23,7 +23,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 pub(crate) struct Names {
     pub(crate) token: String,
     pub(crate) dir: PathBuf,
-    pub(crate) ids: Vec<String>,
+    /// What shims' sockets are named after: `namespace/id`, the id a pod's or a container's.
+    pub(crate) groupings: Vec<String>,
 }
 
 /// Everything that is left, a line each. Empty parent directories named after the namespace do
@@ -109,13 +110,13 @@ fn runc_state(names: &Names) -> PathBuf {
 
 fn sockets(names: &Names) -> Vec<PathBuf> {
     let address = names.dir.join("c.sock");
-    names.ids.iter().map(|id| shim_socket(&address, &names.token, id)).collect()
+    names.groupings.iter().map(|grouping| shim_socket(&address, grouping)).collect()
 }
 
-/// The socket of the shim for `grouping` (a pod's or container's id): the SHA-256 of the joined
-/// path, containerd's `SocketAddress` in runtime/v2/shim/util_unix.go.
-pub(crate) fn shim_socket(address: &Path, namespace: &str, grouping: &str) -> PathBuf {
-    let path = address.join(namespace).join(grouping);
+/// The socket of the shim for `grouping` (`namespace/id`, the id a pod's or a container's): the
+/// SHA-256 of the joined path, containerd's `SocketAddress` in runtime/v2/shim/util_unix.go.
+pub(crate) fn shim_socket(address: &Path, grouping: &str) -> PathBuf {
+    let path = address.join(grouping);
     let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
     let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     Path::new(SHIM_SOCKETS).join(name)

@@ -35,6 +35,7 @@ pub mod fake_runtime;
 pub mod fifo;
 mod footprint;
 mod frame;
+pub mod image;
 mod lab;
 mod leftovers;
 mod meter;

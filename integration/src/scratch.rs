@@ -35,7 +35,7 @@ pub(crate) const CONFIG_VARIABLE: &str = "WEDGE_CONFIG";
 pub struct Scratch {
     token: String,
     dir: PathBuf,
-    ids: Mutex<Vec<String>>,
+    groupings: Mutex<Vec<String>>,
     finished: AtomicBool,
 }
 
@@ -56,8 +56,8 @@ impl Scratch {
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
         let start = Proc(process::id()).stat()?.start_time;
         fs::write(dir.join("owner"), format!("{} {start}", process::id()))?;
-        let (ids, finished) = (Mutex::default(), AtomicBool::new(false));
-        let scratch = Scratch { token, dir, ids, finished };
+        let (groupings, finished) = (Mutex::default(), AtomicBool::new(false));
+        let scratch = Scratch { token, dir, groupings, finished };
         fs::create_dir(scratch.dir.join("etc"))?;
         scratch.configure("")?;
         Ok(scratch)
@@ -106,12 +106,18 @@ impl Scratch {
 
     /// Remembers an id (or a pod's id) the shim socket may be named after.
     pub fn note(&self, id: &str) {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.to_owned());
+        self.note_in(&self.token, id);
+    }
+
+    /// As [`Scratch::note`], of another containerd namespace than the test's own.
+    pub fn note_in(&self, namespace: &str, id: &str) {
+        let mut noted = self.groupings.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.push(format!("{namespace}/{id}"));
     }
 
     pub(crate) fn names(&self) -> Names {
-        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Names { token: self.token.clone(), dir: self.dir.clone(), ids }
+        let groupings = self.groupings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Names { token: self.token.clone(), dir: self.dir.clone(), groupings }
     }
 
     /// Processes of this test: by environment, cgroup or argument.
@@ -194,7 +200,7 @@ fn sweep(base: &Path, is_due: impl Fn(u32, u64) -> bool) -> Vec<PathBuf> {
             continue;
         }
         let token = entry.file_name().to_string_lossy().into_owned();
-        leftovers::purge(&Names { token, dir: dir.clone(), ids: Vec::new() });
+        leftovers::purge(&Names { token, dir: dir.clone(), groupings: Vec::new() });
         fs::remove_dir_all(dir.join("rootfs")).ok();
         // Without an owner it is a record of a failure, and no business of later sweeps.
         fs::remove_file(dir.join("owner")).ok();

@@ -58,6 +58,7 @@ impl Task {
         } else {
             self.kill_created().await;
         }
+        self.kills_are_answered().await;
         self.command(Command::Delete).await?;
         self.init.end_streams().await;
         if self.rootfs_mounted {
@@ -67,6 +68,14 @@ impl Task {
         }
         lock(&self.oom).finish(None);
         Ok(())
+    }
+
+    /// The exit that a kill leads to may be known before the OCI runtime has returned from the kill.
+    /// containerd deletes the container then, and closes the connection when that is answered: who
+    /// called Kill would be told that it failed.
+    async fn kills_are_answered(&self) {
+        // It fails when the sender is gone, which is ours.
+        self.kills.subscribe().wait_for(|count| *count == 0).await.ok();
     }
 
     /// Ends an init that was never started. Its output is only what the OCI runtime holds open, so

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::watch;
 use wedge_cgroups::Cgroup;
 use wedge_oci::{Bundle, Checkpoint, Runtime};
 use wedge_reaper::Reaper;
@@ -56,6 +57,8 @@ pub(crate) struct Task {
     pub(crate) oom: Mutex<OomWatch>,
     /// Commands without the OCI runtime.
     pub(crate) commands: Commands,
+    /// How many kills of the init are not answered yet: Delete waits for them.
+    pub(crate) kills: watch::Sender<usize>,
     /// Execs without the OCI runtime.
     pub(crate) native: Native,
     /// The checkpoint that Start is to restore.
@@ -100,6 +103,7 @@ impl Task {
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
             commands: Commands::default(),
+            kills: watch::Sender::new(0),
             native: Native::new(parts.node),
             restore: Mutex::default(),
             cgroup: Mutex::default(),
@@ -156,6 +160,7 @@ impl Task {
         };
         let process = self.process(exec_id)?;
         process.lifecycle().check(Op::Kill)?;
+        let _unanswered = Unanswered::of(&self.kills);
         match process.kind {
             Kind::Init => self.command(Command::Kill { signal, all }).await,
             Kind::Exec => process.signal(signal),
@@ -224,5 +229,21 @@ impl Task {
         // An exit is held only while a process is created or started.
         debug_assert_eq!(held, None);
         result
+    }
+}
+
+/// A kill that is not answered yet.
+struct Unanswered<'a>(&'a watch::Sender<usize>);
+
+impl Unanswered<'_> {
+    fn of(kills: &watch::Sender<usize>) -> Unanswered<'_> {
+        kills.send_modify(|count| *count += 1);
+        Unanswered(kills)
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
@@ -228,4 +229,34 @@ fn i8_a_runtime_that_hangs_for_ever_in_exec_hurts_only_its_exec() -> Result<()> 
     })?;
     assert_eq!(rig.story_until("exit 137")?[2..], ["exec-added e1", "exit 137"]);
     rig.end()
+}
+
+/// containerd closes its connection when Delete is answered: a Kill that is not answered by then has
+/// failed for its caller, as for a kubelet that stops a pod.
+#[test]
+fn a_kill_is_answered_before_the_delete_that_it_leads_to() -> Result<()> {
+    let rig = Rig::fake()?;
+    rig.run()?;
+    let gate = rig.script().hold_after("kill")?;
+    let (done, answered) = mpsc::channel();
+    thread::scope(|scope| {
+        let (shim, id, killed) = (&rig.shim, rig.id(), done.clone());
+        scope.spawn(move || killed.send(("kill", shim.kill(id, "", 9, false))));
+        let ended = rig.story_until("exit 137");
+        scope.spawn(move || done.send(("delete", shim.delete(id, "").map(drop))));
+        // Far more than it takes when nothing holds it up.
+        let early = answered.recv_timeout(Duration::from_millis(500));
+        // Not even one more is held up.
+        let more = shim.kill(id, "", 0, false);
+        gate.open()?;
+        ended?;
+        ensure!(early.is_err(), "answered while the runtime hangs: {early:?}");
+        assert_refused(more, Code::NOT_FOUND, "process already finished: not found");
+        for expected in ["kill", "delete"] {
+            let (call, answer) = answered.recv()?;
+            ensure!(call == expected && answer.is_ok(), "{expected}: {call} {answer:?}");
+        }
+        anyhow::Ok(())
+    })?;
+    rig.close()
 }
