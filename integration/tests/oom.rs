@@ -6,8 +6,9 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -43,6 +44,9 @@ fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
     env.finish()
 }
 
+/// How soon after the start most are killed, with four at a time.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
 /// Four at a time, 100 times with `WEDGE_LONG=1`; the shim lives through it, and outside.
 #[test]
 fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
@@ -55,18 +59,26 @@ fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
     shim.create(&bystander, &Stdio::null())?;
     shim.start(bystander.id(), "")?;
     let each = if std::env::var_os("WEDGE_LONG").is_some() { 4 } else { 1 };
+    let times = Mutex::new(Vec::new());
     in_parallel(4, rounds(TIMES) * each, |_| {
         let bundle = lab.bundle("hog", &Spec::new(HOG).memory_limit(LIMIT))?;
         let init = Proc(shim.create(&bundle, &Stdio::null())?);
         assert!(init.cgroups()?.contains(bundle.id()));
         assert!(!shim.proc().cgroups()?.contains(bundle.id()));
+        let begun = Instant::now();
         shim.start(bundle.id(), "")?;
         assert_eq!(shim.wait(bundle.id(), "")?.status, 137);
+        times.lock().unwrap().push(begun.elapsed());
         shim.delete(bundle.id(), "")?;
         let story = lab.events().log().story_until(bundle.id(), "delete")?;
         assert_eq!(story, ["create", "start", "oom", "exit 137", "delete 137"]);
         Ok(())
     })?;
+    let mut times = times.into_inner().unwrap();
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    println!("killed within {median:?} of the start, at most {:?}", times.last());
+    assert!(median <= wait::scaled(AT_ONCE), "{median:?}");
     end(&shim, bystander.id())?;
     let story = lab.events().log().story_until(bystander.id(), "delete")?;
     assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);

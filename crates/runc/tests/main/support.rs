@@ -52,7 +52,11 @@ impl Setup {
                 "cwd": "/",
             },
             "root": {"path": "rootfs"},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            // Devices of a rootfs cannot be used where its file system is mounted with nodev.
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            ],
             "linux": {
                 "cgroupsPath": format!("/{id}"),
                 "namespaces": [{"type": "pid"}, {"type": "mount"}],
