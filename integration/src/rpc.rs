@@ -185,6 +185,13 @@ impl Client {
         Ok(Frame { stream, kind: REQUEST, payload }.write_to(&*writer)?)
     }
 
+    /// Calls that were sent and not answered.
+    pub fn waiting(&self) -> usize {
+        // With the lock of the writer: whoever is counted has sent his request.
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.pending).as_ref().map_or(0, HashMap::len)
+    }
+
     fn exchange(&self, request: &Request, limit: Duration) -> Result<Vec<u8>, RpcError> {
         let payload = request.write_to_bytes().map_err(io::Error::other)?;
         // Clients use odd stream numbers, and a server refuses one that does not rise: each is

@@ -152,6 +152,10 @@ fn a_created_container_is_deleted_at_once() -> Result<()> {
     let pid = rig.shim.create(&rig.bundle, io.stdio())?;
     let waited = thread::scope(|scope| {
         let wait = scope.spawn(|| rig.shim.wait(rig.id(), ""));
+        wait::until("the shim is asked", || {
+            ensure!(rig.shim.client().waiting() == 1);
+            Ok(())
+        })?;
         let deleting = std::time::Instant::now();
         let deleted = rig.shim.delete(rig.id(), "")?;
         let took = deleting.elapsed();
