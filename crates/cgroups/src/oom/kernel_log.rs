@@ -3,9 +3,11 @@
 //!
 //! systemd removes a scope as soon as nothing runs in it, which it may learn before we do: the
 //! cgroup is empty when its last process exits, not when that is reaped (`cgroup_exit` in
-//! kernel/cgroup/cgroup.c). Each kill is a line of the kernel's log (`dump_oom_victim` in
-//! mm/oom_kill.c), at most ten in five seconds on the whole machine.
+//! kernel/cgroup/cgroup.c). A kill is two lines of the kernel's log (mm/oom_kill.c): one names the
+//! cgroup, of at most ten kills in five seconds on the whole machine; the other, of each kill, names
+//! the process only, and says something to us if that is the init.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,24 +19,30 @@ const RECORD: usize = 8192;
 /// `/dev/kmsg`, from when this was opened on.
 #[derive(Debug)]
 pub(super) struct KernelLog {
-    log: Mutex<File>,
+    log: Mutex<(File, Told)>,
     /// The cgroup, from the root we see, which may be less than the kernel tells.
     cgroup: String,
+    /// The init.
+    pid: u32,
 }
+
+/// Whose kills were told of.
+type Told = BTreeSet<u32>;
 
 impl KernelLog {
     /// Reads from now on. `None` where there is no such log, or it is not for us.
-    pub(super) fn from_now_on(cgroup: &str) -> Option<KernelLog> {
+    pub(super) fn from_now_on(cgroup: &str, pid: u32) -> Option<KernelLog> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NONBLOCK);
         let mut log = options.open("/dev/kmsg").ok()?;
         log.seek(SeekFrom::End(0)).ok()?;
-        Some(KernelLog { log: Mutex::new(log), cgroup: cgroup.to_owned() })
+        Some(KernelLog { log: Mutex::new((log, Told::new())), cgroup: cgroup.to_owned(), pid })
     }
 
     /// How many kills in the cgroup and below it were logged since this was last asked.
     pub(super) fn kills(&self) -> u64 {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let (log, told) = &mut *log;
         let mut record = vec![0; RECORD];
         let mut kills = 0;
         loop {
@@ -42,7 +50,9 @@ impl KernelLog {
                 Ok(0) => return kills,
                 Ok(len) => {
                     let text = String::from_utf8_lossy(record.get(..len).unwrap_or_default());
-                    kills += u64::from(tells_of_a_kill(&text, &self.cgroup));
+                    let victim = killed_in(&text, &self.cgroup)
+                        .or_else(|| killed(&text).filter(|pid| *pid == self.pid));
+                    kills += u64::from(victim.is_some_and(|pid| told.insert(pid)));
                 }
                 // Records were overwritten before they were read: the next read goes on after them.
                 Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {}
@@ -52,11 +62,19 @@ impl KernelLog {
     }
 }
 
-/// Whether a record says that a process of `cgroup`, or of one below it, was killed.
-fn tells_of_a_kill(record: &str, cgroup: &str) -> bool {
-    let Some((_, summary)) = record.split_once(";oom-kill:") else { return false };
-    let Some((_, victim)) = summary.split_once(",task_memcg=") else { return false };
-    victim.split_once(cgroup).is_some_and(|(_, rest)| rest.starts_with([',', '/']))
+/// The process that was killed, if a record tells of one of `cgroup`, or of one below it.
+fn killed_in(record: &str, cgroup: &str) -> Option<u32> {
+    let (_, summary) = record.split_once(";oom-kill:")?;
+    let (_, victim) = summary.split_once(",task_memcg=")?;
+    let (_, rest) = victim.split_once(cgroup)?;
+    let (_, pid) = rest.rsplit_once(",pid=").filter(|_| rest.starts_with([',', '/']))?;
+    pid.split_once(',')?.0.parse().ok()
+}
+
+/// The process that was killed, if a record tells of one that a cgroup had no more memory for.
+fn killed(record: &str) -> Option<u32> {
+    let (_, victim) = record.split_once(";Memory cgroup out of memory: Killed process ")?;
+    victim.split_once(' ')?.0.parse().ok()
 }
 
 #[cfg(test)]
@@ -79,9 +97,20 @@ mod tests {
             ("/x.slice", false),
         ];
         for (cgroup, tells) in table {
-            assert_eq!(tells_of_a_kill(&record(cgroup), "/x.slice/a.scope"), tells, "{cgroup}");
+            let victim = killed_in(&record(cgroup), "/x.slice/a.scope");
+            assert_eq!(victim, tells.then_some(23), "{cgroup}");
         }
-        let foreign = "12,7,9,-;text,task_memcg=/x.slice/a.scope,\n";
-        assert!(!tells_of_a_kill(foreign, "/x.slice/a.scope"));
+        let foreign = "12,7,9,-;text,task_memcg=/x.slice/a.scope,pid=23,uid=0\n";
+        assert_eq!(killed_in(foreign, "/x.slice/a.scope"), None);
+    }
+
+    #[test]
+    fn each_kill_names_its_process() {
+        let record = "3,900,4711,-;Memory cgroup out of memory: Killed process 812 (d d) \
+                      total-vm:68188kB, anon-rss:16000kB, file-rss:0kB, shmem-rss:0kB, UID:0\n";
+        assert_eq!(killed(record), Some(812));
+        for other in ["3,9,4,-;Out of memory: Killed process 812 (dd)\n", "6,9,4,-;text\n", ""] {
+            assert_eq!(killed(other), None, "{other}");
+        }
     }
 }

@@ -49,7 +49,10 @@ impl Source {
         let cgroup = open(pid, dir, "cgroup.events")?;
         let source = Source::watch(memory, cgroup);
         let source = source.map_err(Error::io("watch", &dir.join("memory.events")))?;
-        Ok(Source { log: scope(dir).and_then(|scope| KernelLog::from_now_on(&scope)), ..source })
+        Ok(Source {
+            log: scope(dir).and_then(|scope| KernelLog::from_now_on(&scope, pid)),
+            ..source
+        })
     }
 
     fn watch(memory: File, cgroup: File) -> io::Result<Source> {
