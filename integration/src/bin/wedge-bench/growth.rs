@@ -58,7 +58,10 @@ impl Contestant {
 
     fn look(&mut self) -> Result<()> {
         let process = self.rig.shim.proc();
-        let dirty = f64::from(u32::try_from(process.memory()?.private_dirty)?);
+        let mut dirty = 0.0;
+        for process in process.forkers() {
+            dirty += f64::from(u32::try_from(process.memory()?.private_dirty)?);
+        }
         self.points.push((self.done.into(), dirty));
         self.threads.add(f64::from(u32::try_from(process.threads()?)?));
         self.fds.add(f64::from(u32::try_from(process.fds()?.len())?));

@@ -148,17 +148,20 @@ fn average(shims: &[ShimProcess]) -> Result<Holding> {
     })
 }
 
-fn holding(process: Proc) -> Result<Holding> {
-    let (memory, fds) = (process.memory()?, process.fds()?);
+/// Of a shim, and of the process that it keeps for execs, if it has one.
+fn holding(shim: Proc) -> Result<Holding> {
     let number = |number: u64| Ok::<f64, anyhow::Error>(f64::from(u32::try_from(number)?));
-    Ok(Holding {
-        pss: number(memory.pss)?,
-        private_dirty: number(memory.private_dirty)?,
-        rss: number(memory.rss)?,
-        threads: number(process.threads()?.try_into()?)?,
-        fds: number(fds.len().try_into()?)?,
-        inotify: number(fds.count(FdKind::Inotify).try_into()?)?,
-    })
+    let mut sum = Holding::default();
+    for process in shim.forkers() {
+        let (memory, fds) = (process.memory()?, process.fds()?);
+        sum.pss += number(memory.pss)?;
+        sum.private_dirty += number(memory.private_dirty)?;
+        sum.rss += number(memory.rss)?;
+        sum.threads += number(process.threads()?.try_into()?)?;
+        sum.fds += number(fds.len().try_into()?)?;
+        sum.inotify += number(fds.count(FdKind::Inotify).try_into()?)?;
+    }
+    Ok(sum)
 }
 
 /// A static program that waits on a socket and can do nothing else.
