@@ -116,6 +116,9 @@ fn memory_cgroup(init: Proc) -> Result<PathBuf> {
 
 #[test]
 fn waiting_for_memory_is_no_event() -> Result<()> {
+    if ShimUnderTest::skips_go("in cgroup v1 it tells of every notification")? {
+        return Ok(());
+    }
     let (lab, spec) = (Lab::new()?, waits_for_memory());
     let shim = lab.start(&lab.bundle("shim", &spec)?)?;
     let (file, name) = match unified() {
