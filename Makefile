@@ -21,7 +21,7 @@ demo: setup-demo build ## install what is missing, build, and run containers thr
 .PHONY: test
 test: setup-test check build packages ## install what is missing, and run every check and test (root)
 	$(CARGO) nextest run --locked --workspace --no-run
-	sync # gigabytes were built: containerd's fsync(2) would wait for them, longer than a test
+	sync # gigabytes were built: an fsync(2) of dpkg would wait for them, longer than a test
 	$(CARGO) nextest run --locked --workspace
 	integration/vm/tests.sh vm
 	integration/vm/tests.sh vm-systemd

@@ -16,7 +16,7 @@
 //!
 //! Variables: `SHIM_UNDER_TEST` (`ours`, `go`), `WEDGE_SHIM` (path of ours; else the release build
 //! beside this test's), `WEDGE_HELPERS` (directory of the helper binaries), `WEDGE_TEST_DIR`
-//! (instead of `/run/wedge-test`; keep it short), `WEDGE_TEST_DEBUG=1` (debug logs),
+//! (instead of `/run/wedge-test`, a tmpfs; keep it short), `WEDGE_TEST_DEBUG=1` (debug logs),
 //! `WEDGE_TEST_SLOW` (how many times as long all limits are), `WEDGE_LONG=1` (more rounds).
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "test programs wait for their own children")]

