@@ -23,6 +23,10 @@ use crate::talk::{Stopped, Talk};
 /// like everything else there.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Pauses, in milliseconds, before another try where the cgroup had no room. An init that has just
+/// been started is runc with all its threads for a moment, and a joiner of the exec before ends.
+const UNTIL_ROOM: [u64; 6] = [1, 2, 4, 8, 16, 32];
+
 /// The streams of the process, `/dev/null` for those there are none of. With a terminal they are
 /// not looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,14 +71,31 @@ impl Container {
         let namespaces = self.namespaces_now(host)?;
         let plan = Plan::new(host, self, &process, namespaces)?;
         let context = Context { container: self, process: &process };
-        let attempt = |join| self.attempt((host, reaper), &plan, context, stdio, join);
+        for pause in UNTIL_ROOM {
+            match self.attempts((host, reaper), &plan, context, stdio).await {
+                Err(Stopped::NoRoom(_)) => tokio::time::sleep(Duration::from_millis(pause)).await,
+                result => return Ok(result?),
+            }
+        }
+        Ok(self.attempts((host, reaper), &plan, context, stdio).await?)
+    }
+
+    /// Goes another way at once where there is one.
+    async fn attempts(
+        &self,
+        processes: (&Host, &Reaper),
+        plan: &Plan<'_>,
+        context: Context<'_>,
+        stdio: Stdio<'_>,
+    ) -> Result<Started, Stopped> {
+        let attempt = |join| self.attempt(processes, plan, context, stdio, join);
         let by_hand = plan.birthplace().is_none();
         match attempt(by_hand).await {
             // Whatever the reason, joining by hand may work and else says why not.
-            Err(Stopped::NotBorn(_)) if !by_hand => Ok(attempt(true).await?),
+            Err(Stopped::NotBorn(_)) if !by_hand => attempt(true).await,
             // It was killed this moment; the next one is another.
-            Err(Stopped::NoNursery) => Ok(attempt(by_hand).await?),
-            result => Ok(result?),
+            Err(Stopped::NoNursery) => attempt(by_hand).await,
+            result => result,
         }
     }
 

@@ -15,7 +15,7 @@ use nix::sys::stat::fstat;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use wedge_reaper::{Exit, ExitStatus, ExitWatch, Expectation, Reaper};
-use wedge_setns_wire::{GO, Kind, PACKET, Report, fd};
+use wedge_setns_wire::{GO, Kind, PACKET, Report, Stage, fd};
 use wedge_sys::{PidFd, Received};
 
 use crate::error::{Error, Failure, Unsupported};
@@ -52,6 +52,8 @@ pub(crate) enum Stopped {
     NotBorn(i32),
     /// The nursery died before there was one. Nothing has happened.
     NoNursery,
+    /// The cgroup had no room for the payload (pids.max). Nothing has happened.
+    NoRoom(Failure),
     Failure(Failure),
 }
 
@@ -78,7 +80,7 @@ impl From<Stopped> for Failure {
         match stopped {
             Stopped::NotBorn(errno) => failed(io::Error::from_raw_os_error(errno)).into(),
             Stopped::NoNursery => Unsupported::new("the setns helper ended").into(),
-            Stopped::Failure(failure) => failure,
+            Stopped::NoRoom(failure) | Stopped::Failure(failure) => failure,
         }
     }
 }
@@ -248,7 +250,10 @@ impl Drop for Talk {
 }
 
 fn why(report: &Report<'_>, sender: u32, context: Context<'_>) -> Stopped {
+    let no_room =
+        Stage::from_number(report.stage) == Some(Stage::Clone) && report.errno == libc::EAGAIN;
     match report.kind {
+        Kind::Failed if no_room => Stopped::NoRoom(explain(report, sender, context).into()),
         Kind::NotBorn => Stopped::NotBorn(report.errno),
         Kind::Unsupported => Unsupported::new(explain(report, sender, context).to_string()).into(),
         Kind::Failed | Kind::Terminal | Kind::Ready | Kind::Waiting => {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Bench, Setup, path_of};
+use crate::support::{Bench, Setup, path_of, until};
 
 /// Whether there is nothing but cgroup v2 here.
 fn unified() -> bool {
@@ -76,5 +76,24 @@ fn where_the_init_is_when_it_is_gone() {
         fs::remove_dir(elsewhere).unwrap();
         // What was opened is gone, though it has the same name.
         assert!(joins(bench, &own).await);
+    });
+}
+
+/// Who has just been started, or ends, may still take the room that the limit leaves.
+#[test]
+fn one_that_is_full_may_soon_have_room() {
+    Setup::new().run(async |bench| {
+        let (_, lodger) = bench.waiting(bench.process(&[])).await;
+        fs::write(path_of(bench.setup, "pids.max"), "3").unwrap();
+        let events = path_of(bench.setup, "pids.events");
+        let refused = || fs::read_to_string(&events).unwrap().trim() != "max 0";
+        let leave = async {
+            until("the limit was reached", || refused().then_some(())).await;
+            bench.signal(&lodger, 9);
+        };
+        let process = bench.process(&["true"]);
+        let (done, ()) = tokio::join!(bench.exec(&process), leave);
+        assert_eq!(done.unwrap().code, 0);
+        bench.assert_nothing_left().await;
     });
 }
