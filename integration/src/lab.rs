@@ -67,7 +67,8 @@ impl Lab {
     pub fn with_copy_of(shim: &ShimUnderTest) -> Result<Lab> {
         let scratch = Scratch::new()?;
         rootfs::make(&scratch.dir().join("rootfs"))?;
-        let shim = shim.copy_to(&scratch.dir().join("shim"))?;
+        // Pages of a tmpfs count as dirty.
+        let shim = shim.copy_to(&scratch.on_disk()?.join("shim"))?;
         Lab::with(shim, scratch)
     }
 

@@ -45,6 +45,11 @@ fn listed(what: &str, paths: impl IntoIterator<Item = PathBuf>) -> Vec<String> {
     paths.into_iter().map(|path| format!("{what} {}", path.display())).collect()
 }
 
+/// A test's directory on a disk, if it has made one.
+pub(crate) fn on_disk(token: &str) -> PathBuf {
+    Path::new("/var/tmp").join(token)
+}
+
 /// Removes everything, by force; used after failures, and for the empty parents after successes.
 pub(crate) fn purge(names: &Names) {
     wait::until("all processes are gone", || {
@@ -65,6 +70,7 @@ pub(crate) fn purge(names: &Names) {
         remove_cgroup(&dir);
     }
     fs::remove_dir_all(runc_state(names)).ok();
+    fs::remove_dir_all(on_disk(&names.token)).ok();
     for socket in sockets(names) {
         fs::remove_file(socket).ok();
     }

@@ -91,6 +91,13 @@ impl Scratch {
         &self.dir
     }
 
+    /// Makes another directory, on a disk. It goes with the first.
+    pub(crate) fn on_disk(&self) -> Result<PathBuf> {
+        let dir = leftovers::on_disk(&self.token);
+        fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        Ok(dir)
+    }
+
     /// The containerd namespace, which is the token.
     pub fn namespace(&self) -> &str {
         &self.token

@@ -8,11 +8,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use wedge_integration::proc::{FdKind, Memory};
+use wedge_integration::proc::{FdKind, Memory, Proc};
 use wedge_integration::spawned::{Spawned, Watch};
 use wedge_integration::trace::Trace;
 use wedge_integration::{
-    Bundle, Lab, Meter, Process, Rig, ShimProcess, ShimUnderTest, Spec, Stdio, payload, proc,
+    Bundle, Lab, Meter, Process, Rig, ShimProcess, ShimUnderTest, Spec, Stdio, payload, proc, wait,
 };
 
 /// Why none of this runs for the Go shim.
@@ -81,6 +81,61 @@ fn an_idle_shim_takes_a_quarter_of_the_go_shims_memory() -> Result<()> {
             println!("{what} {when}: ours {ours} KiB, Go {go} KiB, {times} times as much");
             assert!(ours * 4 <= go, "{what} {when}: ours {ours} KiB, Go {go} KiB");
         }
+    }
+    Ok(())
+}
+
+/// What is free by then is the kernel's again, and the next exec takes it anew.
+#[test]
+fn a_shim_that_rests_keeps_little() -> Result<()> {
+    if ShimUnderTest::skips_go(REFERENCE)? {
+        return Ok(());
+    }
+    const RESTING: u64 = 144;
+    let lab = Lab::with_copy_of(&ShimUnderTest::from_env()?)?;
+    let bundle = lab.bundle("c", &sleeper())?;
+    let shim = lab.start(&bundle)?;
+    shim.create(&bundle, &Stdio::null())?;
+    shim.start(bundle.id(), "")?;
+    for round in 0..2 {
+        for number in 0..50 {
+            exec(&shim, bundle.id(), &format!("e{round}-{number}"))?;
+        }
+        wait::until("the shim gives memory back", || {
+            let kept = shim.proc().memory()?.private_dirty;
+            ensure!(kept <= RESTING, "{kept} KiB");
+            Ok(())
+        })?;
+    }
+    end(&shim, &[bundle])?;
+    lab.finish()
+}
+
+/// How the shim's allocator was told to keep little is nothing that a runtime inherits.
+#[test]
+fn the_allocator_of_a_runtime_is_its_own() -> Result<()> {
+    if ShimUnderTest::skips_go(REFERENCE)? {
+        return Ok(());
+    }
+    const VARIABLE: &str = "GLIBC_TUNABLES=";
+    let told = |process: Proc| -> Result<Vec<String>> {
+        let all = process.environ()?;
+        ensure!(all.iter().any(|one| one.starts_with("WEDGE_TEST=")), "{all:?}");
+        Ok(all.into_iter().filter_map(|one| Some(one.strip_prefix(VARIABLE)?.to_owned())).collect())
+    };
+    for set in [None, Some("glibc.malloc.check=0")] {
+        let mut lab = Lab::with_fake_runtime()?;
+        if let Some(set) = set {
+            lab.variable("GLIBC_TUNABLES", set);
+        }
+        let bundle = lab.bundle("c", &sleeper())?;
+        let shim = lab.start(&bundle)?;
+        let init = Proc(shim.create(&bundle, &Stdio::null())?);
+        assert_eq!(told(shim.proc())?, [set.unwrap_or("glibc.malloc.tcache_count=0")]);
+        // The fake runtime hands its environment on.
+        assert_eq!(told(init)?, Vec::from_iter(set));
+        end(&shim, &[bundle])?;
+        lab.finish()?;
     }
     Ok(())
 }

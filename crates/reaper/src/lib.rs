@@ -14,8 +14,10 @@ mod command;
 mod exit;
 mod ledger;
 mod reaper;
+mod signals;
 
 pub use command::{CommandError, Limits, Output};
 pub use exit::{Exit, ExitStatus};
 pub use ledger::{Claim, Ledger};
 pub use reaper::{Child, ExitWatch, Expectation, Reaper};
+pub use signals::Signals;

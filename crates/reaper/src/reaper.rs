@@ -6,13 +6,13 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use wedge_sys::PidFd;
 
 use crate::exit::Exit;
 use crate::ledger::{Claim, Ledger};
+use crate::signals::Signals;
 
 type Watcher = watch::Sender<Option<Exit>>;
 
@@ -36,7 +36,7 @@ impl Reaper {
     /// # Errors
     /// When the handler for SIGCHLD cannot be installed.
     pub async fn run(self) -> io::Result<()> {
-        let mut children = signal(SignalKind::child())?;
+        let mut children = Signals::new([libc::SIGCHLD])?;
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

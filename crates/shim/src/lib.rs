@@ -22,6 +22,7 @@ mod error;
 pub mod fuzzing;
 mod info;
 mod logger;
+mod memory;
 mod options;
 mod publisher;
 mod serve;
@@ -30,6 +31,7 @@ mod service;
 mod socket;
 mod start;
 mod status;
+mod wire;
 
 pub use args::{Flags, Invocation, Program, parse};
 pub use delete::delete;

@@ -7,21 +7,22 @@
 //! Here the head of the queue is tried until it is accepted, over a connection made when needed.
 //! An event may arrive twice: when containerd took it and the answer was lost.
 
+mod channel;
 mod queue;
 
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use containerd_shim_protos::api::ForwardRequest;
 use containerd_shim_protos::shim::event::Envelope;
-use containerd_shim_protos::shim_async::{Client, EventsClient};
 use protobuf::MessageField;
-use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 use ttrpc::proto::{Code, MESSAGE_LENGTH_MAX, Status};
 use wedge_task::Stamped;
 
+use self::channel::Channel;
 use self::queue::Queue;
 use crate::convert;
 
@@ -61,7 +62,7 @@ impl Publisher {
             return;
         }
         let mut queue = Queue::default();
-        let mut link = Link { address: self.address, client: None };
+        let mut link = Link { address: self.address, channel: None };
         while let Some(event) = next(&mut queue, &mut events).await {
             let Some(request) = request(&self.namespace, event) else {
                 continue;
@@ -89,7 +90,7 @@ async fn next(queue: &mut Queue, events: &mut UnboundedReceiver<Stamped>) -> Opt
 /// The message for one event; `None`, and a line in the log, if it cannot be sent at all.
 fn request(namespace: &str, stamped: Stamped) -> Option<ForwardRequest> {
     let Stamped { at, event } = stamped;
-    match convert::event(event) {
+    match convert::event(*event) {
         Ok((topic, event)) if event.value.len() <= EVENT_MAX => {
             let envelope = Envelope {
                 timestamp: convert::timestamp(at),
@@ -126,7 +127,7 @@ enum Failure {
 /// The connection to containerd.
 struct Link {
     address: String,
-    client: Option<EventsClient>,
+    channel: Option<Channel>,
 }
 
 impl Link {
@@ -148,7 +149,7 @@ impl Link {
                 }
                 Err(Failure::NotNow(status)) => status.message,
                 Err(Failure::Unreachable(problem)) => {
-                    self.client = None;
+                    self.channel = None;
                     problem
                 }
             };
@@ -169,21 +170,14 @@ impl Link {
     }
 
     async fn forward(&mut self, request: &ForwardRequest) -> Result<(), Failure> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            // Not by ttrpc's own connect, which blocks the thread while the backlog is full.
-            None => match UnixStream::connect(&self.address).await {
-                Ok(stream) => EventsClient::new(Client::new(stream.into())),
-                Err(err) => return Err(Failure::Unreachable(err.to_string())),
-            },
+        let unreachable = |err: io::Error| Failure::Unreachable(err.to_string());
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => Channel::connect(&self.address).await.map_err(unreachable)?,
         };
-        let client = self.client.insert(client);
-        let context = ttrpc::context::with_duration(ATTEMPT);
-        match client.forward(context, request).await {
-            Ok(_) => Ok(()),
-            Err(ttrpc::Error::RpcStatus(status)) => Err(answered(status)),
-            Err(err) => Err(Failure::Unreachable(err.to_string())),
-        }
+        let channel = self.channel.insert(channel);
+        let status = channel.forward(request, ATTEMPT).await.map_err(unreachable)?;
+        if status.code == Code::OK.into() { Ok(()) } else { Err(answered(status)) }
     }
 }
 

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use wedge_reaper::Reaper;
+use wedge_reaper::{Reaper, Signals};
 use wedge_task::{EventSink, Sandbox, Stamped};
 
 use crate::args::{Flags, Program};
@@ -22,6 +21,7 @@ use crate::confine;
 use crate::debug;
 use crate::error::Error;
 use crate::logger::Logger;
+use crate::memory;
 use crate::publisher::Publisher;
 use crate::server::Server;
 use crate::socket::{self, Bound, Socket, SocketFile};
@@ -38,6 +38,7 @@ const LAST_REPLIES: Duration = Duration::from_millis(100);
 /// # Errors
 /// When there is no socket to serve, or the process cannot be set up.
 pub fn serve(program: &Program, flags: &Flags) -> Result<(), Error> {
+    memory::keep_to_ourselves();
     // The socket first: should descriptor 3 be free, nothing of ours may be found there.
     let socket = take_socket(flags);
     let bundle = current_bundle()?;
@@ -61,6 +62,8 @@ pub(crate) fn runtime() -> Result<Runtime, Error> {
     Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
+        // The buffer for 1024 is three pages.
+        .max_io_events_per_tick(64)
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(|source| Error::System { action: "start the event loop", source })
@@ -100,7 +103,8 @@ struct Shim<'a> {
 impl<'a> Shim<'a> {
     fn new(flags: &'a Flags, config: Config, socket: Socket) -> Result<Shim<'a>, Error> {
         let system = |action| move |source| Error::System { action, source };
-        let signals = Signals::new().map_err(system("handle signals"))?;
+        let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1];
+        let signals = Signals::new(signals).map_err(system("handle signals"))?;
         let (listener, file) = socket.into_parts();
         let listener = listener
             .set_nonblocking(true)
@@ -136,13 +140,20 @@ impl<'a> Shim<'a> {
         })
     }
 
+    fn server(&mut self) -> Server {
+        let server = Server::new(Arc::clone(&self.sandbox));
+        let rest = server.rest();
+        self.background.spawn(async move { match rest.watch(memory::release).await {} });
+        server
+    }
+
     async fn run(mut self) -> Result<(), Error> {
         log::info!(id = self.flags.id; "serving tasks");
         for setting in &self.state.settings {
             log::info!(id = self.flags.id; "configured: {setting}");
         }
-        let server = Server::new(Arc::clone(&self.sandbox)).serve(self.listener);
-        let mut server = std::pin::pin!(server);
+        let server = self.server();
+        let mut server = std::pin::pin!(server.serve(self.listener));
         let mut serving = true;
         loop {
             let reason = tokio::select! {
@@ -151,13 +162,14 @@ impl<'a> Shim<'a> {
                     "the server ended"
                 }
                 () = self.sandbox.closed() => "asked to",
-                _ = self.signals.terminate.recv() => "SIGTERM",
-                _ = self.signals.interrupt.recv() => "SIGINT",
+                signal = self.signals.recv() => match to_end(signal) {
+                    Some(name) => name,
+                    None => {
+                        dump(&self.state);
+                        continue;
+                    }
+                },
                 _ = self.background.join_next() => "the reaper ended",
-                _ = self.signals.dump.recv() => {
-                    dump(&self.state);
-                    continue;
-                }
             };
             log::info!(id = self.flags.id; "shutting down: {reason}");
             break;
@@ -189,6 +201,15 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sandbox.dump())?;
         self.settings.iter().try_for_each(|setting| write!(f, "\nconfigured: {setting}"))
+    }
+}
+
+/// The name of a signal that ends us; the one other that is handled does not.
+fn to_end(signal: i32) -> Option<&'static str> {
+    match signal {
+        libc::SIGTERM => Some("SIGTERM"),
+        libc::SIGINT => Some("SIGINT"),
+        _ => None,
     }
 }
 
@@ -258,22 +279,6 @@ async fn relay(
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    dump: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            dump: signal(SignalKind::user_defined1())?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +299,7 @@ mod tests {
             sink.send(Event::Paused { container_id: "late".to_owned() });
             let mut passed = Vec::new();
             while let Some(stamped) = queue.recv().await {
-                if let Event::Paused { container_id } = stamped.event {
+                if let Event::Paused { container_id } = *stamped.event {
                     passed.push(container_id);
                 }
             }

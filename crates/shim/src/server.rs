@@ -11,8 +11,6 @@
 //! connection. A [`Call::Change`] runs in a set owned by the server instead, so that neither a
 //! lost client nor a deadline tears it in half (invariant I6).
 
-mod frames;
-
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -21,7 +19,6 @@ use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
 use protobuf::Message;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -31,9 +28,10 @@ use ttrpc::proto::{
 };
 use wedge_task::Sandbox;
 
-use self::frames::{Frame, Frames, write_frame};
+use crate::memory::Rest;
 use crate::service::TaskService;
 use crate::status;
+use crate::wire::{Frame, Frames, ReadHalf, WriteHalf, split, write_frame};
 
 /// Replies of one connection that wait for its writer; when full, handlers and the reader wait.
 const REPLY_QUEUE: usize = 64;
@@ -73,6 +71,7 @@ pub(crate) struct Server {
     dispatch: Arc<dyn Dispatch>,
     /// uid and gid a peer must have.
     owner: (u32, u32),
+    changes: Arc<Changes>,
 }
 
 impl Server {
@@ -82,13 +81,19 @@ impl Server {
     }
 
     pub(crate) fn over(dispatch: Arc<dyn Dispatch>) -> Server {
-        Server { dispatch, owner: (geteuid().as_raw(), getegid().as_raw()) }
+        let owner = (geteuid().as_raw(), getegid().as_raw());
+        Server { dispatch, owner, changes: Arc::default() }
+    }
+
+    /// What each change disturbs.
+    pub(crate) fn rest(&self) -> Arc<Rest> {
+        Arc::clone(&self.changes.rest)
     }
 
     /// Accepts and serves for ever. Dropping the future closes every connection and ends every
     /// request, changes included.
     pub(crate) async fn serve(self, listener: UnixListener) {
-        let changes = Arc::new(Changes::default());
+        let changes = Arc::clone(&self.changes);
         let mut connections = JoinSet::new();
         let mut pause = ACCEPT_PAUSE.0;
         loop {
@@ -131,13 +136,17 @@ impl Server {
 
 /// The changes under way, of all connections.
 #[derive(Default)]
-struct Changes(Mutex<JoinSet<()>>);
+struct Changes {
+    tasks: Mutex<JoinSet<()>>,
+    rest: Arc<Rest>,
+}
 
 impl Changes {
     /// Starts `change` and returns what waits for it; dropping that does not stop the change.
     fn start(&self, change: Answer) -> Answer {
+        self.rest.disturb();
         let (done, outcome) = oneshot::channel();
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             if done.send(change.await).is_err() {
@@ -169,7 +178,10 @@ struct Connection {
 impl Connection {
     /// Serves `stream` until the peer closes it or either direction fails.
     async fn run(stream: UnixStream, dispatch: Arc<dyn Dispatch>, changes: Arc<Changes>) {
-        let (from, to) = stream.into_split();
+        let (from, to) = match split(stream) {
+            Ok(halves) => halves,
+            Err(err) => return log::warn!(err:%; "cannot poll a connection"),
+        };
         let (replies, queue) = mpsc::channel(REPLY_QUEUE);
         let requests = JoinSet::new();
         let connection = Connection { dispatch, changes, replies, requests, last_stream_id: 0 };
@@ -182,7 +194,7 @@ impl Connection {
         }
     }
 
-    async fn read(mut self, from: OwnedReadHalf) -> io::Result<()> {
+    async fn read(mut self, from: ReadHalf) -> io::Result<()> {
         let mut frames = Frames::new(from);
         loop {
             let frame = tokio::select! {
@@ -267,14 +279,15 @@ async fn within(limit: Option<Duration>, answer: Answer) -> Outcome {
     tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
-async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Reply>) -> io::Result<()> {
+async fn write(mut to: WriteHalf, mut queue: mpsc::Receiver<Reply>) -> io::Result<()> {
     while let Some(Reply { stream_id, outcome }) = queue.recv().await {
         let mut response = response(outcome);
         let length = response.compute_size();
         if length > MESSAGE_LENGTH_MAX as u64 {
             response = self::response(Err(too_long(length)));
         }
-        write_frame(&mut to, stream_id, &response).await?;
+        let header = |length| MessageHeader::new_response(stream_id, length);
+        write_frame(&mut to, &response, header).await?;
     }
     Ok(())
 }

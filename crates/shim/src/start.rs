@@ -20,7 +20,7 @@ use crate::bootstrap::{Dialect, read_stdin};
 use crate::config::Config;
 use crate::error::Error;
 use crate::socket::{self, Bound, Socket, SocketFile};
-use crate::{confine, options, serve};
+use crate::{confine, memory, options, serve};
 
 /// Annotations whose value names the group a task belongs to; the first that is present counts.
 const GROUP_ANNOTATIONS: [&str; 2] =
@@ -159,6 +159,7 @@ fn server(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    memory::keep_little(&mut command);
     // PATH and the like, and from older daemons TTRPC_ADDRESS, come with the environment.
     wedge_sys::prepare_child(&mut command, false);
     Ok(command)

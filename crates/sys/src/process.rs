@@ -15,6 +15,16 @@ pub fn set_subreaper() -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a variable from the environment of this process, which its children would inherit. Does
+/// nothing unless this is the only thread.
+pub fn forget_variable(name: &str) {
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    if threads.is_ok_and(|threads| threads == 1) {
+        // SAFETY: nobody else reads or writes the environment, since there is nobody else.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 /// Ignores SIGPIPE in this process: a write to a closed fifo gives `EPIPE` instead.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ pub struct Stamped {
     /// When.
     pub at: SystemTime,
     /// What.
-    pub event: Event,
+    pub event: Box<Event>,
 }
 
 /// Where events go: one queue, in the order of happening. Sending never waits, so that a daemon
@@ -63,7 +63,7 @@ impl EventSink {
 
     /// Queues an event.
     pub fn send(&self, event: Event) {
-        if self.0.send(Stamped { at: SystemTime::now(), event }).is_err() {
+        if self.0.send(Stamped { at: SystemTime::now(), event: Box::new(event) }).is_err() {
             log::debug!("an event came after the publisher had ended");
         }
     }

@@ -68,7 +68,7 @@ impl Queue {
 }
 
 fn is_exit(stamped: &Stamped) -> bool {
-    matches!(stamped.event, Event::Exit { .. })
+    matches!(*stamped.event, Event::Exit { .. })
 }
 
 #[cfg(test)]
@@ -83,20 +83,20 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH;
         let exit = Exit { pid, status: ExitStatus::KILLED, at };
         let (container_id, id) = (String::new(), String::new());
-        Stamped { at, event: Event::Exit { container_id, id, exit } }
+        Stamped { at, event: Box::new(Event::Exit { container_id, id, exit }) }
     }
 
     fn start(pid: u32) -> Stamped {
         let event = Event::Start { container_id: String::new(), pid };
-        Stamped { at: SystemTime::UNIX_EPOCH, event }
+        Stamped { at: SystemTime::UNIX_EPOCH, event: Box::new(event) }
     }
 
     fn drain(mut queue: Queue) -> Vec<(bool, u32)> {
         let mut all = Vec::new();
         while let Some(stamped) = queue.pop() {
-            if let Event::Exit { exit, .. } = stamped.event {
+            if let Event::Exit { exit, .. } = *stamped.event {
                 all.push((true, exit.pid));
-            } else if let Event::Start { pid, .. } = stamped.event {
+            } else if let Event::Start { pid, .. } = *stamped.event {
                 all.push((false, pid));
             }
         }

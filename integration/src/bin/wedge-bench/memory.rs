@@ -181,8 +181,9 @@ fn floor(world: &World) -> Result<Holding> {
     held
 }
 
-/// Until what has just been done is over, and a garbage collector has had its turn.
+/// Until what has just been done is over, a garbage collector has had its turn, and a shim that gives
+/// memory back when it rests has done so.
 #[expect(clippy::disallowed_methods, reason = "idleness is what is measured")]
 fn settle() {
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(2500));
 }

@@ -1,27 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ttrpc frames: a header of ten bytes (length, stream id, type, flags; big endian), a payload.
 
+mod stream;
+
 use std::io;
 
 use protobuf::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use ttrpc::proto::{MESSAGE_HEADER_LENGTH, MESSAGE_LENGTH_MAX, MessageHeader, Response};
+use ttrpc::proto::{MESSAGE_HEADER_LENGTH, MESSAGE_LENGTH_MAX, MessageHeader};
+
+pub(crate) use self::stream::{ReadHalf, WriteHalf, split};
 
 /// What a connection keeps for reading between requests.
 const IDLE_BUFFER: usize = 1024;
 
 /// One frame as it came.
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) header: MessageHeader,
+pub(crate) struct Frame {
+    pub(crate) header: MessageHeader,
     /// `None`: it was longer than [`MESSAGE_LENGTH_MAX`] and has been discarded.
-    pub(super) payload: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
 }
 
 /// Cuts a byte stream into frames. Memory grows with the bytes that came, whatever a header
 /// promises.
 #[derive(Debug)]
-pub(super) struct Frames<R> {
+pub(crate) struct Frames<R> {
     from: R,
     buffer: Vec<u8>,
     /// The header of the frame being discarded, and how many bytes of it are still to come.
@@ -29,12 +33,12 @@ pub(super) struct Frames<R> {
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    pub(super) fn new(from: R) -> Frames<R> {
+    pub(crate) fn new(from: R) -> Frames<R> {
         Frames { from, buffer: Vec::with_capacity(IDLE_BUFFER), discarding: None }
     }
 
     /// The next frame, or `None` at the end of the stream, wherever that is. Cancel safe.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.take() {
                 return Ok(Some(frame));
@@ -80,15 +84,16 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 }
 
-/// Writes `response`, which must not be longer than [`MESSAGE_LENGTH_MAX`], in one piece.
-pub(super) async fn write_frame(
+/// Writes `message`, which must not be longer than [`MESSAGE_LENGTH_MAX`], in one piece, behind the
+/// header that `header` makes for its length.
+pub(crate) async fn write_frame(
     to: &mut (impl AsyncWrite + Unpin),
-    stream_id: u32,
-    response: &Response,
+    message: &impl Message,
+    header: impl FnOnce(u32) -> MessageHeader,
 ) -> io::Result<()> {
-    let length = u32::try_from(response.compute_size()).map_err(io::Error::other)?;
-    let mut frame = Vec::from(MessageHeader::new_response(stream_id, length));
-    response.write_to_vec(&mut frame).map_err(io::Error::other)?;
+    let length = u32::try_from(message.compute_size()).map_err(io::Error::other)?;
+    let mut frame = Vec::from(header(length));
+    message.write_to_vec(&mut frame).map_err(io::Error::other)?;
     to.write_all(&frame).await
 }
 
