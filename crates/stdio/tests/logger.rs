@@ -27,9 +27,11 @@ fn run<T>(test: impl AsyncFnOnce(Reaper) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let reaper = Reaper::new();
+        // The reaper first: what it opens is there before the test looks.
         tokio::select! {
+            biased;
+            ended = reaper.clone().run() => unreachable!("the reaper ended: {ended:?}"),
             result = test(reaper.clone()) => result,
-            ended = reaper.run() => unreachable!("the reaper ended: {ended:?}"),
         }
     })
 }
