@@ -49,6 +49,15 @@ impl Program {
         Ok(Self { filter, flags })
     }
 
+    /// A filter that an OCI runtime has compiled of a profile without flags.
+    ///
+    /// # Errors
+    /// When it has no instruction, too many, or a part of one. What they say is for the kernel to
+    /// check.
+    pub fn of_filter(filter: Vec<u8>) -> Result<Self, Error> {
+        Self::new(filter, FLAG_SPEC_ALLOW)
+    }
+
     /// The instructions: an array of [`Self::insns`] `struct sock_filter` of this machine.
     #[must_use]
     pub fn filter(&self) -> &[u8] {

@@ -144,7 +144,8 @@ impl Drop for Setup {
 impl Bench<'_> {
     pub(crate) fn load(&self) -> Result<Container, Unsupported> {
         let root = self.setup.root();
-        Container::load(Place { root: &root, id: &self.setup.id, init: self.pid })
+        let dialect = None;
+        Container::load(Place { root: &root, id: &self.setup.id, init: self.pid, dialect })
     }
 
     pub(crate) fn container(&self) -> Container {

@@ -43,7 +43,7 @@ pub(crate) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub(crate) async fn new(host: Host, reaper: Reaper, setup: &'a Setup, init: u32) -> Bench<'a> {
         let state = setup.state_dir();
-        let place = Place { state: &state, id: setup.id(), init };
+        let place = Place { state: &state, id: setup.id(), init, dialect: None };
         let container = Container::load(&host, &reaper, place).await.unwrap();
         let init = Process::read(init).unwrap();
         host.prepare(&reaper).unwrap();
