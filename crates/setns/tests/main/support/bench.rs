@@ -182,8 +182,13 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Where the container's cgroups are, as runc has it in its state.
+/// Where the container's cgroups are, as the runtime has it in its state.
 fn cgroups(setup: &Setup) -> Vec<PathBuf> {
+    if let Ok(status) = fs::read(setup.state_dir().join("status")) {
+        let status: Value = serde_json::from_slice(&status).unwrap();
+        let path = status["cgroup-path"].as_str().unwrap();
+        return vec![PathBuf::from(format!("/sys/fs/cgroup{path}"))];
+    }
     let state = fs::read(setup.state_dir().join("state.json")).unwrap();
     let state: Value = serde_json::from_slice(&state).unwrap();
     let paths = state["cgroup_paths"].as_object().unwrap();
