@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod crun;
+#[path = "../../../crates/runc/tests/ground/mod.rs"]
+mod ground;
 
 use std::fs;
 use std::path::{Path, PathBuf};

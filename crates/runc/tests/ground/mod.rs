@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where crun runs: with cgroup v2 alone, and where it may lift the limit of locked memory or does
 //! not have to. Test machines often have neither. Tests of several crates include this file.
+#![expect(clippy::expect_used, reason = "tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Containers of the installed runc and crun: each command beside the runtime's own, before it and
 //! after it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod crun;
 mod delete;

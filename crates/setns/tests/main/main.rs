@@ -2,13 +2,7 @@
 //! Native execs in containers of the real runc and crun. Needs root, both, busybox, cc and strace.
 //!
 //! A process has one waiter for its children, so each test needs a process of its own: nextest.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod support;
 
