@@ -17,12 +17,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// runc, called `name` in `dir`.
-    pub(crate) fn new(dir: &Path, name: &str) -> Result<Counter> {
-        Counter::of(dir, name, "/usr/sbin/runc")
-    }
-
-    /// Another runtime.
+    /// The runtime, called `name` in `dir`.
     pub(crate) fn of(dir: &Path, name: &str, runtime: &str) -> Result<Counter> {
         let path = dir.join(name);
         let script = format!("#!/bin/sh\necho \"$*\" >>\"$0.calls\"\nexec {runtime} \"$@\"\n");

@@ -2,6 +2,8 @@
 //! The same for containers of crun, execs included. What crun would refuse is left to it: it is
 //! started then, and says so in its own words.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -10,19 +12,26 @@ use wedge_integration::rpc::{Code, RpcError};
 use wedge_integration::{Cmd, Lab, Process, Rig, Spec};
 
 use crate::counter::Counter;
-use crate::{ground, skipped, sleeping};
+use crate::{skipped, sleeping};
+
+#[path = "../../../crates/runc/tests/ground/mod.rs"]
+mod ground;
 
 /// A container that sleeps, with a counter for crun.
 fn counted(name: &str, spec: &Spec, config: &str) -> Result<(Rig, Counter)> {
     ground::enter();
     let mut lab = Lab::new()?;
-    if let Some(library) = ground::preload(lab.dir()) {
-        lab.variable("LD_PRELOAD", &library.to_string_lossy());
-    }
-    let counter = Counter::of(lab.dir(), name, "/usr/bin/crun")?;
+    let counter = Counter::of(lab.dir(), name, &command(lab.dir()))?;
     lab.options_mut().binary_name = counter.path();
     lab.configure(config)?;
     Ok((Rig::telling(lab, spec)?, counter))
+}
+
+/// How a shell calls crun.
+fn command(dir: &Path) -> String {
+    let library = ground::preload(dir);
+    let variable = library.map(|path| format!("env LD_PRELOAD={} ", path.display()));
+    format!("{}/usr/bin/crun", variable.unwrap_or_default())
 }
 
 /// crun itself, with the containers of a rig.
