@@ -5,7 +5,7 @@ use wedge_setns_wire::{Entry, Plan, Stage, entry_of, flags, home_of};
 
 use crate::call;
 use crate::kernel::{S_IFMT, S_IFREG, errno, open};
-use crate::report::unsupported;
+use crate::report::{reach, unsupported};
 use crate::sys::{Errno, Result};
 use crate::work::Work;
 
@@ -23,14 +23,15 @@ enum Found {
 /// The user's home from the container's `/etc/passwd`; `/` when it says nothing. With crun there is
 /// none then, unless there is no such file.
 pub(crate) fn find(plan: &Plan<'_>, work: &mut Work) {
+    reach(plan, Stage::Home);
     let crun = plan.has(flags::CRUN);
     let found = look_up(plan.header().uid, crun, work.buffer);
     let home = match found {
         Ok(Found::Home(from, to)) => work.buffer.get(from..to).unwrap_or_default(),
-        Ok(Found::Unclear) => unsupported(Stage::WorkingDirectory, Errno(errno::EINVAL)),
+        Ok(Found::Unclear) => unsupported(Stage::Home, Errno(errno::EINVAL)),
         Ok(Found::Nothing) if crun => return,
         Err(Errno(error)) if crun && error != errno::ENOENT => {
-            unsupported(Stage::WorkingDirectory, Errno(error))
+            unsupported(Stage::Home, Errno(error))
         }
         Ok(Found::Nothing) | Err(_) => b"/",
     };

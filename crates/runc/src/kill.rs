@@ -42,9 +42,13 @@ impl Container {
         all: bool,
     ) -> Result<(), Failure> {
         if !all {
-            let init = init.ok_or_else(|| Unsupported::new("its init has ended"))?;
-            let sent = init.send_signal(signal);
-            return Ok(sent.map_err(|err| Unsupported::new(format!("its init: {err}")))?);
+            return match init.ok_or(Error::NotRunning)?.send_signal(signal) {
+                // Every crun says so in the kernel's words.
+                Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
+                    Err(Error::NotRunning.into())
+                }
+                sent => Ok(sent.map_err(|err| Unsupported::new(format!("its init: {err}")))?),
+            };
         }
         // crun thaws what it has signalled.
         if signal != SIGKILL && self.cgroups.is_frozen() {

@@ -2,7 +2,7 @@
 //! Containers that crun made: what every exec inherits from them, and what crun does otherwise.
 //!
 //! crun keeps the OCI configuration itself, and the seccomp program it has compiled of it. Its exec
-//! joins every namespace of the init, sets no keyring, OOM score or CPUs, and takes from the
+//! joins every namespace of the init, sets no keyring and no OOM score, and takes from the
 //! container's process what the exec's does not say. What it would refuse it refuses itself: its
 //! words are not the same in every version (docs/adr/0015-crun.md).
 

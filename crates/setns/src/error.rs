@@ -41,6 +41,9 @@ pub enum Failure {
     /// The OCI runtime may know how. Nothing visible has happened.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// The OCI runtime would refuse it, and has the words. Nothing visible has happened.
+    #[error(transparent)]
+    Refused(Unsupported),
     /// Nobody can: the caller's mistake, a limit, a container that ended.
     #[error(transparent)]
     Failed(#[from] Error),

@@ -122,7 +122,7 @@ impl Container {
     /// What the OCI runtime refuses before there is a process.
     fn refused(&self, text: &str) -> Failure {
         match self.crun {
-            Some(_) => Unsupported::new(format!("crun has to say: {text}")).into(),
+            Some(_) => Failure::Refused(Unsupported::new(text)),
             None => Error::Refused(text.to_owned()).into(),
         }
     }

@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
             io_priority: None,
             umask: process.user.umask.or(container.umask),
             apparmor,
-            cpus: affinity::Plan { initial: None, last: Last::Keep },
+            cpus: affinity::Plan { initial: None, last: Last::Reset },
             limits,
             namespaces,
         })

@@ -40,7 +40,7 @@ fn of_crun(report: &Report<'_>, process: &Process) -> Failure {
             Error::Crun(format!("executable file `{name}` not found in $PATH: {cause}")).into()
         }
         Some(Stage::CwdOutside) => Error::Crun(outside(report.errno, &cause)).into(),
-        Some(stage) => Unsupported::new(format!("crun has to say why: {stage:?}: {cause}")).into(),
+        Some(stage) => Failure::Refused(Unsupported::new(format!("{stage:?}: {cause}"))),
         None => Unsupported::new("the setns helper stopped at an unknown stage").into(),
     }
 }
@@ -127,6 +127,7 @@ fn identity(stage: Stage, number: i32, cause: &str, process: &Process) -> Option
             let cwd = quote(&process.cwd);
             format!("chdir to cwd ({cwd}) set in config.json failed: {cause}")
         }
+        Stage::Home => format!("/etc/passwd: {cause}"),
         Stage::CwdOutside => outside(number, cause),
         Stage::StandardStreams => format!("unable to setup user: fchown: {cause}"),
         Stage::Groups => format!("unable to setup user: setgroups: {cause}"),

@@ -168,6 +168,7 @@ impl Task {
                 Ok(Some(started))
             }
             Err(Failure::Unsupported(reason)) => self.fall_back(reason),
+            Err(Failure::Refused(reason)) => self.have_it_refused(reason),
             Err(Failure::Failed(err)) if lock(&self.oom).kills() > kills => {
                 Err(err.possibly_oom_killed().into())
             }
@@ -180,6 +181,16 @@ impl Task {
             return Err(Error::NotNative { reason });
         }
         self.native.fall_back(&self.id, &reason);
+        Ok(None)
+    }
+
+    /// Only this exec goes to the OCI runtime, whose words are wanted.
+    fn have_it_refused(&self, reason: Unsupported) -> Result<Option<Started>> {
+        if self.settings.exec == ExecPath::Native {
+            return Err(Error::NotNative { reason });
+        }
+        self.native.node.fallbacks.fetch_add(1, Ordering::Relaxed);
+        log::debug!(id = self.id.as_str(); "the OCI runtime is to refuse an exec: {reason}");
         Ok(None)
     }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde_json::{Value, json};
 use wedge_reaper::Limits;
 use wedge_setns::{Failure, Stdio};
+use wedge_setns_wire::Stage;
 
 use crate::support::{Bench, Done, Process, Setup, path_of};
 
@@ -197,7 +198,7 @@ fn a_terminal_leads_a_session() {
 
 async fn unsupported(bench: &Bench<'_>, process: &Value) -> String {
     match bench.exec(process).await {
-        Err(Failure::Unsupported(reason)) => reason.to_string(),
+        Err(Failure::Unsupported(reason) | Failure::Refused(reason)) => reason.to_string(),
         other => panic!("{process}: {other:?}"),
     }
 }
@@ -270,7 +271,7 @@ fn a_passwd_that_libraries_read_otherwise_is_cruns() {
             bench.setup.file("etc/passwd", 0o644, passwd);
             match home {
                 Some(home) => assert_eq!(assert_same(bench, &process).await.stdout, home),
-                None => assert!(!unsupported(bench, &process).await.is_empty()),
+                None => assert!(unsupported(bench, &process).await.contains("/etc/passwd")),
             }
         }
     });
@@ -287,5 +288,19 @@ fn an_init_that_is_paused_or_gone_is_for_crun_to_refuse() {
         assert_eq!(bench.exec(&process).await.unwrap().code, 0);
         bench.kill_init().await;
         assert!(unsupported(bench, &process).await.contains("stopped"));
+    });
+}
+
+/// Whoever dies, nothing is left.
+#[test]
+fn a_helper_that_dies_is_an_error() {
+    filled().run(async |bench| {
+        for stage in [Stage::Namespaces, Stage::Session, Stage::Home, Stage::NotFound, Stage::Uid] {
+            bench.kill_at(stage);
+            let error = bench.error(&bench.process(&["true"])).await;
+            assert!(error.contains("procReady not received"), "{stage:?}: {error}");
+        }
+        bench.go_through();
+        assert_eq!(bench.exec(&bench.process(&["true"])).await.unwrap().code, 0);
     });
 }
