@@ -99,11 +99,12 @@ impl<T: DeserializeOwned> Crun<T> {
         let directory = Directory::open(dir)?;
         let status: Status = directory.state(Dialect::Crun).map_err(|err| unread(&err))?;
         check(&status, init)?;
-        let config = directory.json(CONFIG).map_err(|err| unread(&err))?;
+        let text = directory.text(CONFIG).map_err(|err| unread(&err))?;
+        let parsed = |err: serde_json::Error| unread(&err.into());
         // Annotations have a type of their own, so that `T` need not know them.
-        let annotated: Config = directory.json(CONFIG).map_err(|err| unread(&err))?;
+        let annotated: Config = serde_json::from_slice(&text).map_err(parsed)?;
         let cgroup = annotated.plain(&status)?;
-        Ok(Crun { cgroup, config })
+        Ok(Crun { cgroup, config: serde_json::from_slice(&text).map_err(parsed)? })
     }
 }
 

@@ -38,6 +38,14 @@ impl Container {
         }
     }
 
+    /// A directory may be a mount, which crun takes off before it looks inside.
+    fn has_only_files(&self) -> bool {
+        let is_file = |entry: io::Result<fs::DirEntry>| {
+            entry.and_then(|entry| entry.file_type()).is_ok_and(|kind| !kind.is_dir())
+        };
+        fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.all(is_file))
+    }
+
     /// This is the one command that cannot be undone: whose state it is is read once more.
     fn check_stopped(&self) -> Result<(), Unsupported> {
         let dialect = self.dialect;
@@ -58,6 +66,9 @@ impl Container {
         }
         if start_time(self.pid) == Some(self.start) {
             return Err(Unsupported::new("its init has not been reaped"));
+        }
+        if dialect == Dialect::Crun && !self.has_only_files() {
+            return Err(Unsupported::new("crun's directory has more than files"));
         }
         // Paused comes before stopped, and runc does not delete what is paused; crun does.
         if dialect == Dialect::Runc && self.cgroups.is_frozen() {

@@ -93,7 +93,11 @@ impl Directory {
     }
 
     pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
-        Ok(serde_json::from_slice(&self.read(name, LIMIT)?)?)
+        Ok(serde_json::from_slice(&self.text(name)?)?)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.read(name, LIMIT)
     }
 
     /// The first `limit` bytes of a file.

@@ -37,6 +37,10 @@ fn a_whole_life_is_as_if_crun_had_led_it() {
         container.kill(Some(&bench.init), 9, false).await.unwrap();
         assert_eq!(bench.ended().await.status.code(), 137);
         assert_status(bench, "stopped").await;
+        let mount = bench.fifo().with_file_name("mount");
+        fs::create_dir(&mount).unwrap();
+        assert_eq!(left(container.delete().await), "crun's directory has more than files");
+        fs::remove_dir(mount).unwrap();
         container.delete().await.unwrap();
         bench.assert_gone(&cgroups);
         container.delete().await.unwrap_err();
