@@ -183,7 +183,7 @@ fn in_a_user_namespace_it_is_the_same_process() {
 #[test]
 fn a_terminal_leads_a_session() {
     filled().run(async |bench| {
-        let process = bench.process(&["sh", "-c", "tty; exec sleep 1000"]);
+        let process = bench.process(&["sleep", "1000"]);
         let process = with(&process, "/terminal", json!(true));
         let started = bench.start(&process, Stdio::default()).await.unwrap();
         let leads = Process::read(started.pid).unwrap();
