@@ -37,7 +37,6 @@ has gcc || need gcc
 # cargo fetches crates over TLS.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates
 rust_is_new_enough || need "cargo-web rustc-web"
-[ "$wanted" != bench ] || has crun || need crun
 # libFuzzer is built from source.
 [ "$wanted" != fuzz ] || has c++ || need g++
 if [ "$wanted" = test ]; then
@@ -67,6 +66,9 @@ if [ "$wanted" = test ]; then
     has curl || need curl
     has debootstrap || need debootstrap
 fi
+case $wanted in
+test | bench) has crun || need crun ;;
+esac
 case $wanted in
 test | packages)
     # The bill of materials; the version in git of what is packed.

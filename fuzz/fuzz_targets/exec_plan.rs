@@ -4,13 +4,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wedge_setns_wire::{Plan, Report, home_of};
+use wedge_setns_wire::{Entry, Plan, Report, entry_of, home_of};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(report) = Report::decode(bytes) {
         assert!(report.aux.len() < bytes.len());
     }
     assert!(home_of(bytes, 0).is_none_or(|home| !home.contains(&b'\n')));
+    if let Entry::Home(home) = entry_of(bytes, 0) {
+        assert!(!home.contains(&b'\n') && !home.contains(&0));
+    }
     let Ok(plan) = Plan::parse(bytes) else { return };
     let header = *plan.header();
     assert!(plan.entries(header.arguments) > 0 && !plan.string(header.cwd).is_empty());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! runc's `state.json`, as far as commands without runc need it, and a process's `stat`, in which a
-//! container chooses the name.
+//! runc's `state.json` and crun's `status`, as far as commands without them need it, and a
+//! process's `stat`, in which a container chooses the name.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,6 +12,11 @@ fuzz_target!(|bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).unwrap();
         let more = text.replacen('{', "{\"made_by_a_later_runc\":1,", 1);
         assert_eq!(fuzzing::state(more.as_bytes()), None);
+    }
+    if fuzzing::status(bytes).is_some() {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let more = text.replacen('{', "{\"made_by_a_later_crun\":1,", 1);
+        assert_eq!(fuzzing::status(more.as_bytes()), None);
     }
     if let Ok(name) = std::str::from_utf8(bytes)
         && !name.contains(')')

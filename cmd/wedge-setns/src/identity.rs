@@ -5,7 +5,7 @@ use wedge_setns_wire::{Plan, Stage, flags};
 
 use crate::call::{self, Plain};
 use crate::joiner::Tolerate;
-use crate::kernel::{S_IFCHR, S_IFMT, errno};
+use crate::kernel::{S_IFBLK, S_IFCHR, S_IFMT, errno};
 use crate::report::{fail, reach, step};
 use crate::sys::{Errno, Result};
 
@@ -30,7 +30,10 @@ pub(crate) fn enter_directory(plan: &Plan<'_>) -> Directory {
 pub(crate) fn change(plan: &Plan<'_>) {
     let header = plan.header();
     for stream in 0..3 {
-        step(plan, Stage::StandardStreams, || own(stream, header.uid));
+        step(plan, Stage::StandardStreams, || match plan.has(flags::CRUN) {
+            true => own_with_group(stream, header.uid, header.gid),
+            false => own(stream, header.uid),
+        });
     }
     if plan.has(flags::SET_GROUPS) {
         step(plan, Stage::Groups, || call::set_groups(plan.slice(header.groups)));
@@ -46,9 +49,23 @@ fn own(stream: i32, uid: u32) -> Result<()> {
     if null || state.uid == uid {
         return Ok(());
     }
+    give(stream, uid, state.gid)
+}
+
+/// As crun does. Devices are nobody's to give away: crun 1.8 still did that to the host's
+/// `/dev/null`.
+fn own_with_group(stream: i32, uid: u32, gid: u32) -> Result<()> {
+    let state = call::state(stream, None)?;
+    if matches!(state.mode & S_IFMT, S_IFCHR | S_IFBLK) {
+        return Ok(());
+    }
+    give(stream, uid, gid)
+}
+
+fn give(stream: i32, uid: u32, gid: u32) -> Result<()> {
     // Not mapped in this user namespace, or on a read-only /dev: then it stays whose it is.
     let harmless = [errno::EINVAL, errno::EPERM, errno::EROFS];
-    call::change_owner(stream, uid, state.gid).tolerate(&harmless)
+    call::change_owner(stream, uid, gid).tolerate(&harmless)
 }
 
 /// The path may lead out of the container through a descriptor of the host that leaked

@@ -25,6 +25,9 @@ pub(crate) fn main(fds: &[i32; fd::COUNT]) -> ! {
     normalise(&plan);
     settle(&plan);
     join(&plan);
+    if plan.has(flags::CRUN) {
+        step(&plan, Stage::Session, || call::plain(Plain::SetSid, []));
+    }
     match step(&plan, Stage::Clone, || call::fork(None)) {
         0 => payload::run(&plan, work),
         // With this end the payload becomes the child of the shim, the nearest sub-reaper.

@@ -115,6 +115,7 @@ pub(crate) const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 pub(crate) const S_IFMT: u16 = 0o170_000;
 pub(crate) const S_IFCHR: u16 = 0o020_000;
 pub(crate) const S_IFDIR: u16 = 0o040_000;
+pub(crate) const S_IFBLK: u16 = 0o060_000;
 pub(crate) const S_IFREG: u16 = 0o100_000;
 
 /// `struct statx`, `linux/stat.h`.

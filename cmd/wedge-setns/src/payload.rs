@@ -19,7 +19,10 @@ use crate::terminal;
 use crate::work::Work;
 
 pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
-    step(plan, Stage::Session, || call::plain(Plain::SetSid, []));
+    // crun's leads a session only on a terminal.
+    if !plan.has(flags::CRUN) || plan.has(flags::TERMINAL) {
+        step(plan, Stage::Session, || call::plain(Plain::SetSid, []));
+    }
     keyring(plan);
     if plan.has(flags::TERMINAL) {
         terminal::open(plan);
@@ -31,6 +34,7 @@ pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
     if plan.has(flags::FIND_HOME) {
         home::find(plan, &mut work);
     }
+    let found = plan.has(flags::CRUN).then(|| program::find_as_root(plan));
     let confinement = Confinement::of(plan);
     capabilities::narrow(plan);
     identity::change(plan);
@@ -39,7 +43,7 @@ pub(crate) fn run(plan: &Plan<'static>, mut work: Work) -> ! {
     identity::check_directory(plan, directory, work.buffer);
     capabilities::set(plan, confinement == Confinement::WithAdmin);
     label::apply(plan, label);
-    let program = program::find(plan);
+    let program = found.unwrap_or_else(|| program::find(plan));
     step(plan, Stage::Descriptors, || call::close_from(fd::CONTROL.cast_unsigned() + 1));
     step(plan, Stage::Execute, || tell(Kind::Ready));
     match confinement {

@@ -6,13 +6,15 @@ use core::ffi::CStr;
 use wedge_setns_wire::{Plan, Stage, fd, flags};
 
 use crate::call;
-use crate::kernel::{S_IFDIR, S_IFMT, errno};
+use crate::kernel::{S_IFDIR, S_IFMT, S_IFREG, errno};
 use crate::report::{fail, reach, step};
 use crate::sys::{Errno, Result};
 use crate::work::Work;
 
 /// The exit status of a process whose program the kernel refused, as of runc's.
 const REFUSED: i32 = 255;
+/// As of crun's.
+const REFUSED_BY_CRUN: i32 = 1;
 
 /// The first candidate that may be executed, with the process's own identity and capabilities.
 pub(crate) fn find(plan: &Plan<'static>) -> &'static CStr {
@@ -28,6 +30,27 @@ pub(crate) fn find(plan: &Plan<'static>) -> &'static CStr {
                 fail(stage, error, candidate.to_bytes())
             }
             Err(_) => {}
+        }
+    }
+    fail(Stage::NotFound, Errno(0), b"")
+}
+
+/// As crun does, before the process is the user's: what is no file that root may execute is the
+/// end, but for one that is not there at all.
+pub(crate) fn find_as_root(plan: &Plan<'static>) -> &'static CStr {
+    reach(plan, Stage::NotFound);
+    let table = plan.header().candidates;
+    for candidate in (0..plan.entries(table)).filter_map(|index| plan.entry(table, index)) {
+        match call::state(0, Some(candidate)) {
+            Err(Errno(errno::ENOENT)) if plan.has(flags::SEARCH) => continue,
+            Err(error) => fail(Stage::ProgramStat, error, b""),
+            Ok(state) if state.mode & S_IFMT != S_IFREG => {
+                fail(Stage::ProgramIsDirectory, Errno(errno::EPERM), b"")
+            }
+            Ok(state) => match access(candidate, state.mode) {
+                Ok(()) => return candidate,
+                Err(error) => fail(Stage::ProgramAccess, error, b""),
+            },
         }
     }
     fail(Stage::NotFound, Errno(0), b"")
@@ -55,6 +78,16 @@ fn access(path: &CStr, mode: u16) -> Result<()> {
 pub(crate) fn execute(plan: &Plan<'_>, work: &Work, path: &CStr) -> ! {
     step(plan, Stage::Execute, || call::close(fd::CONTROL));
     let error = work.execute(path);
+    if plan.has(flags::CRUN) {
+        let text = describe(error);
+        let (first, rest) = text.split_at_checked(1).unwrap_or_default();
+        for text in
+            [&b"exec: "[..], &[first.first().map_or(b' ', u8::to_ascii_uppercase)], rest, b"\n"]
+        {
+            _ = call::write(2, text);
+        }
+        call::exit(REFUSED_BY_CRUN);
+    }
     for text in [&b"exec "[..], path.to_bytes(), b": ", describe(error), b"\n"] {
         _ = call::write(2, text);
     }

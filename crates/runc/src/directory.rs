@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! runc's directory of one container.
+//! The OCI runtime's directory of one container.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -13,12 +13,11 @@ use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use serde::de::DeserializeOwned;
 
+use crate::dialect::Dialect;
 use crate::error::Unsupported;
 
-/// Written by runc when its init is ready.
-const STATE: &str = "state.json";
-
-/// Opened for writing by the init, which waits for a reader; there until the container is started.
+/// Opened by the init, for writing with runc and for reading with crun; there until the container is
+/// started.
 const FIFO: &str = "exec.fifo";
 
 /// A state beyond this many bytes is left to runc.
@@ -45,7 +44,7 @@ impl Directory {
     /// Opens a directory that is ours alone to change, and no link.
     pub(crate) fn open(path: &Path) -> Result<Directory, Unsupported> {
         let unusable = |err: &dyn std::fmt::Display| {
-            Unsupported::new(format!("runc's {} cannot be used: {err}", path.display()))
+            Unsupported::new(format!("{} cannot be used: {err}", path.display()))
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = open(path, flags, Mode::empty()).map_err(|err| unusable(&err))?;
@@ -63,9 +62,14 @@ impl Directory {
         self.identity
     }
 
-    /// Whether runc would find a container here.
-    pub(crate) fn has_state(&self) -> bool {
-        self.kind(STATE) == Some(SFlag::S_IFREG)
+    /// Whether the runtime would find a container here.
+    pub(crate) fn has_state(&self, dialect: Dialect) -> bool {
+        self.kind(dialect.state()) == Some(SFlag::S_IFREG)
+    }
+
+    /// Whose container this is.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        Dialect::ALL.into_iter().find(|dialect| self.has_state(*dialect))
     }
 
     /// Whether the init waits to be started.
@@ -84,23 +88,46 @@ impl Directory {
     }
 
     /// Reads the state, as far as `T` has it.
-    pub(crate) fn state<T: DeserializeOwned>(&self) -> io::Result<T> {
-        // Without O_NONBLOCK a FIFO in its place would be waited for.
-        let file = File::from(self.open_file(STATE, OFlag::O_NONBLOCK)?);
-        let size = file.metadata()?.len().min(LIMIT);
-        // One byte more, in which the end is found.
-        let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
-        file.take(LIMIT).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+    pub(crate) fn state<T: DeserializeOwned>(&self, dialect: Dialect) -> io::Result<T> {
+        self.json(dialect.state())
     }
 
-    /// Opens the FIFO for reading, which lets the init go on.
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.text(name)?)?)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.read(name, LIMIT)
+    }
+
+    /// The first `limit` bytes of a file.
+    pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+        // Without O_NONBLOCK a FIFO in its place would be waited for.
+        let file = File::from(self.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+        let size = file.metadata()?.len().min(limit);
+        // One byte more, in which the end is found.
+        let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+        file.take(limit).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// Opens the FIFO for reading, which lets runc's init go on.
     pub(crate) fn open_fifo(&self) -> io::Result<OwnedFd> {
-        self.open_file(FIFO, OFlag::O_NONBLOCK)
+        self.open_file(FIFO, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+    }
+
+    /// Opens the FIFO for writing: a byte lets crun's init go on. Without one that has it open this
+    /// is an error.
+    pub(crate) fn open_fifo_to_write(&self) -> io::Result<OwnedFd> {
+        let fifo = File::from(self.open_file(FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?);
+        match fifo.metadata()?.file_type().is_fifo() {
+            true => Ok(fifo.into()),
+            false => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn open_file(&self, name: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let flags = flags | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(openat(&self.fd, name, flags, Mode::empty())?)
     }
 
@@ -118,10 +145,43 @@ impl Directory {
 /// # Errors
 /// When there is none, it is not ours, or not a `T`.
 pub fn read_state<T: DeserializeOwned>(dir: &Path) -> Result<T, Unsupported> {
-    let state = Directory::open(dir)?.state();
+    let state = Directory::open(dir)?.state(Dialect::Runc);
     state.map_err(|err| {
-        Unsupported::new(format!("runc's {} cannot be read: {err}", dir.join(STATE).display()))
+        let path = dir.join(Dialect::Runc.state());
+        Unsupported::new(format!("runc's {} cannot be read: {err}", path.display()))
     })
+}
+
+/// Whose container's directory `dir` is, if it is that of one we know.
+///
+/// # Errors
+/// When it is not ours alone to change.
+pub fn find_dialect(dir: &Path) -> Result<Option<Dialect>, Unsupported> {
+    Ok(Directory::open(dir)?.dialect())
+}
+
+/// Reads a file of at most `limit` bytes in the runtime's directory `dir` of a container; `None` when
+/// there is none.
+///
+/// # Errors
+/// When it cannot be read, is longer, or is anybody else's to change.
+pub fn read_file(dir: &Path, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Unsupported> {
+    let directory = Directory::open(dir)?;
+    let unusable = |err: &dyn std::fmt::Display| Unsupported::new(format!("{name}: {err}"));
+    let stat = match fstatat(&directory.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(nix::Error::ENOENT) => return Ok(None),
+        stat => stat.map_err(|err| unusable(&err))?,
+    };
+    let regular = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+    if !regular || stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+        return Err(unusable(&"others can write to it"));
+    }
+    // A byte more than is allowed, by which a longer one is known.
+    let bytes = directory.read(name, limit + 1).map_err(|err| unusable(&err))?;
+    match u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+        true => Ok(Some(bytes)),
+        false => Err(unusable(&"it is too long")),
+    }
 }
 
 #[cfg(test)]
@@ -147,16 +207,17 @@ mod tests {
     #[test]
     fn links_and_things_of_another_kind_do_not_count() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::write(other.path().join(STATE), "7").unwrap();
+        fs::write(other.path().join(Dialect::Runc.state()), "7").unwrap();
         let opened = Directory::open(dir.path()).unwrap();
-        assert!(!opened.has_state() && !opened.has_fifo() && !opened.has_notify());
-        symlink(other.path().join(STATE), dir.path().join(STATE)).unwrap();
+        assert!(!opened.has_state(Dialect::Runc) && !opened.has_fifo() && !opened.has_notify());
+        symlink(other.path().join(Dialect::Runc.state()), dir.path().join(Dialect::Runc.state()))
+            .unwrap();
         fs::write(dir.path().join(FIFO), "").unwrap();
-        assert!(!opened.has_state() && !opened.has_fifo());
+        assert!(!opened.has_state(Dialect::Runc) && !opened.has_fifo());
         assert!(read_state::<u32>(dir.path()).is_err());
         assert_eq!(read_state::<u32>(other.path()), Ok(7));
-        fs::remove_file(dir.path().join(STATE)).unwrap();
-        nix::unistd::mkfifo(&dir.path().join(STATE), Mode::S_IRUSR).unwrap();
+        fs::remove_file(dir.path().join(Dialect::Runc.state())).unwrap();
+        nix::unistd::mkfifo(&dir.path().join(Dialect::Runc.state()), Mode::S_IRUSR).unwrap();
         assert!(read_state::<u32>(dir.path()).is_err(), "nobody is waited for");
         opened.remove_fifo().unwrap();
         opened.remove_fifo().unwrap();

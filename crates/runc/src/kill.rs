@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `runc kill`.
+//! `kill`.
 
 use wedge_sys::PidFd;
 
 use crate::container::Container;
-use crate::error::{Error, Failure, chain};
+use crate::dialect::Dialect;
+use crate::error::{Error, Failure, Unsupported, chain};
 
 const SIGKILL: i32 = 9;
 
@@ -18,6 +19,9 @@ impl Container {
     pub async fn kill(&self, init: Option<&PidFd>, signal: i32, all: bool) -> Result<(), Failure> {
         self.open()?;
         let init = init.filter(|init| !init.has_ended());
+        if self.dialect == Dialect::Crun {
+            return self.kill_as_crun(init, signal, all).await;
+        }
         if !all && (signal != SIGKILL || self.private_pids) {
             return Ok(self.kill_init(init.ok_or(Error::NotRunning)?, signal)?);
         }
@@ -28,6 +32,30 @@ impl Container {
             None if !any && !all => Err(Error::NotRunning.into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// `crun kill` signals the init and nobody else, `crun kill --all` whoever is in the cgroup.
+    async fn kill_as_crun(
+        &self,
+        init: Option<&PidFd>,
+        signal: i32,
+        all: bool,
+    ) -> Result<(), Failure> {
+        if !all {
+            return match init.ok_or(Error::NotRunning)?.send_signal(signal) {
+                // Every crun says so in the kernel's words.
+                Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
+                    Err(Error::NotRunning.into())
+                }
+                sent => Ok(sent.map_err(|err| Unsupported::new(format!("its init: {err}")))?),
+            };
+        }
+        // crun thaws what it has signalled.
+        if signal != SIGKILL && self.cgroups.is_frozen() {
+            return Err(Unsupported::new("its cgroup is frozen").into());
+        }
+        self.cgroups.signal(signal).await.map_err(|err| failed(&err))?;
+        Ok(())
     }
 
     fn kill_init(&self, init: &PidFd, signal: i32) -> Result<(), Error> {

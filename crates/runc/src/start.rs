@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `runc start`: lets the init go on.
+//! `start`: lets the init go on.
 //!
-//! The init waits in an open(2) of `exec.fifo` for writing; a reader lets it go on, and it writes a
+//! runc's init waits in an open(2) of `exec.fifo` for writing; a reader lets it go on, and it writes a
 //! byte and closes. Whoever opens the FIFO for reading has started the container, so everything is
 //! checked before. A FIFO that nobody has opened for writing yet reads as at its end, but is never
 //! ready; so it is read when it is ready, or when the init is gone, and then always: an init that
 //! wrote and died at once was started.
+//!
+//! crun's init has the FIFO open for reading, and goes on when it has read a byte.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +19,8 @@ use tokio::net::unix::pipe::Receiver;
 use wedge_sys::PidFd;
 
 use crate::container::{Container, Status};
+use crate::dialect::Dialect;
+use crate::directory::Directory;
 use crate::error::{Error, Failure, Unsupported};
 
 /// How long an init that closed the FIFO without a word may take to end. Else somebody else has
@@ -36,15 +40,18 @@ enum Look {
 
 impl Container {
     /// Starts the created container, whose init is `init`, unless that was reaped. It is given
-    /// `limit` to answer; runc would wait for ever.
+    /// `limit` to answer; runc would wait for ever, and crun does not at all.
     ///
     /// # Errors
-    /// As `runc start`; a container that was not started can be started still.
+    /// As the runtime's `start`; a container that was not started can be started still.
     pub async fn start(&self, init: Option<&PidFd>, limit: Duration) -> Result<(), Failure> {
         if let Some(reason) = self.not_started {
             return Err(Unsupported::new(reason).into());
         }
         let directory = self.open()?;
+        if self.dialect == Dialect::Crun {
+            return self.start_as_crun(&directory, init);
+        }
         let refused = |text: &str| Failure::from(Error::Start(text.to_owned()));
         let init = match (self.status(&directory, init), init) {
             (Status::Created, Some(init)) => init,
@@ -73,6 +80,26 @@ impl Container {
             // It runs; only runc takes it for created still.
             log::warn!(id = self.id.as_str(); "failed to remove the container's exec.fifo: {err}");
         }
+        Ok(())
+    }
+}
+
+impl Container {
+    /// In crun's order: from when the FIFO is gone the container counts as running.
+    fn start_as_crun(&self, directory: &Directory, init: Option<&PidFd>) -> Result<(), Failure> {
+        match self.status(directory, init) {
+            Status::Created => {}
+            status @ (Status::Running | Status::Paused | Status::Stopped) => {
+                return Err(Unsupported::new(format!("it is {status:?}")).into());
+            }
+        }
+        // Somebody who reads it is the init: nobody else can.
+        let fifo = directory.open_fifo_to_write();
+        let fifo = fifo.map_err(|err| Unsupported::new(format!("exec.fifo: {err}")))?;
+        let left = directory.remove_fifo();
+        left.map_err(|err| Unsupported::new(format!("exec.fifo: {err}")))?;
+        let written = nix::unistd::write(&fifo, &[0]);
+        written.map_err(|err| Error::Start(format!("write exec.fifo: {}", err.desc())))?;
         Ok(())
     }
 }

@@ -113,6 +113,11 @@ pub mod fuzzing {
         Some(state.config.private_pids())
     }
 
+    /// Whether the bytes are a status of crun's, and of whom.
+    pub fn status(bytes: &[u8]) -> Option<u32> {
+        serde_json::from_slice::<crate::crun::Status>(bytes).ok().map(|status| status.pid)
+    }
+
     /// The start time in a process's stat.
     pub fn start_time(stat: &str) -> Option<u64> {
         super::start_time_in(stat)

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::Error;
+use crate::{Error, arch, compact};
 
 /// The longest program the kernel takes: `BPF_MAXINSNS` of linux/bpf_common.h.
 pub const MAX_INSNS: usize = 4096;
@@ -47,6 +47,23 @@ impl Program {
             return Err(Error::Malformed("unknown flags"));
         }
         Ok(Self { filter, flags })
+    }
+
+    /// A filter that an OCI runtime has compiled by libseccomp, of a profile without flags. It may
+    /// come out shorter; the verdicts are the same.
+    ///
+    /// # Errors
+    /// When it has no instruction, too many, or a part of one. What they say is for the kernel to
+    /// check.
+    pub fn of_filter(filter: Vec<u8>) -> Result<Self, Error> {
+        let given = Self::new(filter, FLAG_SPEC_ALLOW)?;
+        // One that tells apart others than these stays as it is.
+        let family = if cfg!(target_arch = "x86_64") { "x86" } else { "arm" };
+        let audits = [arch::native()?.audit, arch::by_name(family)?.audit];
+        match compact::compact(&given.filter, &audits) {
+            Some(shorter) => Self::new(shorter, FLAG_SPEC_ALLOW),
+            None => Ok(given),
+        }
     }
 
     /// The instructions: an array of [`Self::insns`] `struct sock_filter` of this machine.
@@ -111,6 +128,27 @@ mod tests {
             assert_eq!(program.insns(), insns);
             assert_eq!(Program::decode(&program.encode()).unwrap(), program);
         }
+    }
+
+    #[test]
+    fn a_filter_of_somebody_elses_is_shortened_or_stays() {
+        const ALLOW: u32 = 0x7fff_0000;
+        let insn = |code: u16, jt: u8, jf: u8, k: u32| {
+            [&code.to_ne_bytes()[..], &[jt, jf], &k.to_ne_bytes()].concat()
+        };
+        // A load of the number, 40 comparisons one after the other, and a verdict.
+        let mut linear = insn(0x20, 0, 0, 0);
+        (0..40)
+            .for_each(|nr| linear.extend([insn(0x15, 0, 1, nr), insn(0x06, 0, 0, ALLOW)].concat()));
+        linear.extend(insn(0x06, 0, 0, 0));
+        let program = Program::of_filter(linear).unwrap();
+        assert!(program.insns() < 20, "{program:?}");
+        assert_eq!(program.flags(), FLAG_SPEC_ALLOW);
+        let odd = [insn(0x87, 0, 0, 0), insn(0x06, 0, 0, 0)].concat();
+        assert_eq!(Program::of_filter(odd.clone()).unwrap().filter(), odd);
+        assert!(
+            Program::of_filter(Vec::new()).is_err() && Program::of_filter(vec![6; 12]).is_err()
+        );
     }
 
     #[test]

@@ -172,6 +172,9 @@ pub mod flags {
     pub const ANY_CGROUP: u32 = 1 << 10;
     /// The shim sets the resource limits: wait for it.
     pub const HELD: u32 = 1 << 11;
+    /// What crun does otherwise than runc: the session is the joiner's, streams get the group too,
+    /// the program is looked for by root, and what execve(2) refuses is told in other words.
+    pub const CRUN: u32 = 1 << 12;
     /// Every flag there is.
-    pub const ALL: u32 = (1 << 12) - 1;
+    pub const ALL: u32 = (1 << 13) - 1;
 }

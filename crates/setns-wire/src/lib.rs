@@ -26,7 +26,7 @@ mod stage;
 pub use encode::Encoder;
 pub use header::{Header, Slice, flags};
 pub use nursery::REQUEST;
-pub use passwd::home_of;
+pub use passwd::{Entry, entry_of, home_of};
 pub use plan::{Invalid, Plan};
 pub use report::{AUX, GO, Kind, PACKET, Report};
 pub use stage::Stage;
@@ -34,7 +34,7 @@ pub use stage::Stage;
 /// "wedgexec" in ASCII.
 pub const MAGIC: u64 = 0x6365_7865_6764_6577;
 /// Raised whenever the meaning of a byte changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The longest plan, in bytes: what execve(2) can take at most (6 MiB of strings) and the rest.
 pub const LIMIT: usize = 8 << 20;
 /// The most instructions of a seccomp program, `BPF_MAXINSNS` of the kernel.

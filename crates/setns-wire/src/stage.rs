@@ -67,6 +67,8 @@ stages! {
     AppArmorOpen,
     /// chdir(2).
     WorkingDirectory,
+    /// Reading `/etc/passwd`.
+    Home,
     /// The bounding set.
     Bounding,
     /// PR_SET_KEEPCAPS.

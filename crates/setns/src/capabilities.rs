@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Capability names as masks, capabilities(7).
 
+use crate::error::Unsupported;
 use crate::state::Capabilities;
 
 /// In the order of their numbers, `linux/capability.h`.
@@ -59,6 +60,22 @@ pub(crate) struct Masks {
 }
 
 impl Masks {
+    /// Only names that everybody knows, and what the kernel grants: else crun would refuse, or not,
+    /// by its version.
+    pub(crate) fn exact(capabilities: &Capabilities, last: u32) -> Result<Masks, Unsupported> {
+        let Capabilities { bounding, effective, inheritable, permitted, ambient } = capabilities;
+        let sets = [bounding, effective, inheritable, permitted, ambient];
+        let mut names = sets.into_iter().flatten().flatten();
+        if let Some(name) = names.find(|name| bit(name, last).is_none()) {
+            return Err(Unsupported::new(format!("it has the unknown capability {name}")));
+        }
+        let masks = Masks::of(capabilities, last);
+        match masks.ambient & !(masks.permitted & masks.inheritable) {
+            0 => Ok(masks),
+            _ => Err(Unsupported::new("an ambient capability is not permitted or inheritable")),
+        }
+    }
+
     /// Names that neither we nor the kernel (up to `last`) know are left out, as runc does.
     pub(crate) fn of(capabilities: &Capabilities, last: u32) -> Masks {
         let mask = |names: &Option<Vec<String>>| {

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use wedge_reaper::Reaper;
+use wedge_runc::Dialect;
 use wedge_seccomp::Program;
 use wedge_sys::PidFd;
 
 use crate::affinity::{self, AffinityError, ExecCpuAffinity, Pin};
 use crate::capabilities::Masks;
 use crate::cgroup::Cgroups;
+use crate::crun::Crun;
 use crate::error::Unsupported;
 use crate::host::Host;
 use crate::namespaces::{self, NEW_MOUNT};
@@ -21,18 +23,22 @@ use crate::state::{Config, State};
 /// Where a container is found.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The OCI runtime's directory of the container, which holds `state.json`.
+    /// The OCI runtime's directory of the container, which holds `state.json` or `status`.
     pub state: &'a Path,
     /// Its id.
     pub id: &'a str,
     /// The pid of its init.
     pub init: u32,
+    /// Which runtime has made it, if that is known.
+    pub dialect: Option<Dialect>,
 }
 
 /// What every exec of a container inherits from it. Holds a pidfd of the init and, on cgroup v2,
 /// a descriptor of its cgroup; drop it with the container.
 #[derive(Debug)]
 pub struct Container {
+    /// What is otherwise because crun has made it.
+    pub(crate) crun: Option<Crun>,
     pub(crate) init: PidFd,
     pub(crate) init_pid: u32,
     /// Flags of the namespaces that were configured.
@@ -56,11 +62,26 @@ pub struct Container {
 }
 
 impl Container {
-    /// Reads runc's state of a container and checks that it is of the init we know.
+    /// Reads the runtime's state of a container and checks that it is of the init we know.
     ///
     /// # Errors
-    /// When it is not runc's, or says something that execs of ours could not reproduce exactly.
+    /// When it is not, or says something that execs of ours could not reproduce exactly.
     pub async fn load(
+        host: &Host,
+        reaper: &Reaper,
+        place: Place<'_>,
+    ) -> Result<Container, Unsupported> {
+        let dialect = match place.dialect {
+            None => wedge_runc::find_dialect(place.state)?,
+            known => known,
+        };
+        match dialect {
+            Some(Dialect::Crun) => Container::of_crun(host, place),
+            Some(Dialect::Runc) | None => Container::of_runc(host, reaper, place).await,
+        }
+    }
+
+    async fn of_runc(
         host: &Host,
         reaper: &Reaper,
         place: Place<'_>,
@@ -82,6 +103,7 @@ impl Container {
         );
         let config = state.config;
         Ok(Container {
+            crun: None,
             init,
             init_pid: place.init,
             namespaces,
@@ -98,10 +120,14 @@ impl Container {
             }),
             pin,
             cpuset: !config.cgroups.cpuset_cpus.is_empty(),
-            set_groups: file(place.init, "setgroups").is_none_or(|text| text.trim() == "allow"),
+            set_groups: may_set_groups(place.init),
             seccomp,
         })
     }
+}
+
+pub(crate) fn may_set_groups(pid: u32) -> bool {
+    file(pid, "setgroups").is_none_or(|text| text.trim() == "allow")
 }
 
 /// Opens the init and then checks that this is the process runc means: a pid may be reused.
@@ -125,8 +151,6 @@ fn file(pid: u32, name: &str) -> Option<String> {
 fn check(host: &Host, state: &State) -> Result<(), Unsupported> {
     let config = &state.config;
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let uid_map = file(state.init_process_pid, "uid_map").unwrap_or_default();
-    let gid_map = file(state.init_process_pid, "gid_map").unwrap_or_default();
     let personality = config.personality.as_ref().map_or(0, |personality| personality.domain);
     let reasons = [
         (state.rootless || config.rootless_euid || config.rootless_cgroups, "it is rootless"),
@@ -136,12 +160,17 @@ fn check(host: &Host, state: &State) -> Result<(), Unsupported> {
         (set(&config.process_label) && host.selinux, "it has a SELinux label"),
         (set(&config.apparmor_profile), "its state names an AppArmor profile"),
         (personality & !0x8 != 0, "it has a personality other than LINUX and LINUX32"),
-        (!maps_root(&uid_map) || !maps_root(&gid_map), "its user namespace has no root"),
+        (!has_root(state.init_process_pid), "its user namespace has no root"),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(Unsupported::new(reason)),
         None => Ok(()),
     }
+}
+
+/// Whether the user namespace of `pid` has a root.
+pub(crate) fn has_root(pid: u32) -> bool {
+    ["uid_map", "gid_map"].iter().all(|map| maps_root(&file(pid, map).unwrap_or_default()))
 }
 
 /// Whether a map of user_namespaces(7) has the id 0.

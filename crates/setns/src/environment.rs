@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The environment of an exec and where its program may be, by runc's and Go's rules.
+//! The environment of an exec and where its program may be, by runc's and Go's rules or by crun's.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use crate::error::Error;
+use crate::error::{Error, Unsupported};
 use crate::text::quote;
 
 /// What `prepareEnv` of runc makes of `process.env`.
@@ -40,6 +40,32 @@ impl<'a> Environment<'a> {
         }
         prepared.entries.reverse();
         Ok(prepared)
+    }
+}
+
+impl<'a> Environment<'a> {
+    /// As putenv(3) of crun leaves it: the last of several entries with one name, at the place of
+    /// the first. An empty `HOME` counts.
+    pub(crate) fn put(env: &'a [String]) -> Result<Environment<'a>, Unsupported> {
+        let mut places = HashMap::new();
+        let mut entries: Vec<&str> = Vec::new();
+        for entry in env {
+            let name = entry.split_once('=').map(|(name, _)| name);
+            let name = name.filter(|name| !name.is_empty() && !entry.contains('\0'));
+            let name =
+                name.ok_or_else(|| Unsupported::new("an entry of the environment is odd"))?;
+            let place = *places.entry(name).or_insert(entries.len());
+            match entries.get_mut(place) {
+                Some(earlier) => *earlier = entry,
+                None => entries.push(entry),
+            }
+        }
+        let value = |name: &str| {
+            let entry = places.get(name).and_then(|place| entries.get(*place));
+            entry.and_then(|entry| entry.split_once('=')).map(|(_, value)| value)
+        };
+        let (find_home, path) = (value("HOME").is_none(), value("PATH"));
+        Ok(Environment { entries, find_home, path })
     }
 }
 
@@ -83,6 +109,27 @@ impl Candidates {
     }
 }
 
+impl Candidates {
+    /// As crun joins them. In which directory an empty or a relative path is, if it has no PATH, is
+    /// for crun to say.
+    pub(crate) fn of_crun(
+        name: &str,
+        cwd: &str,
+        path: Option<&str>,
+    ) -> Result<Candidates, Unsupported> {
+        if name.contains('/') {
+            let at = if name.starts_with('/') { name.to_owned() } else { format!("{cwd}/{name}") };
+            return Ok(Candidates { paths: vec![at], search: false });
+        }
+        let path = path.ok_or_else(|| Unsupported::new("the process has no PATH"))?;
+        if !path.split(':').all(|directory| directory.starts_with('/')) {
+            return Err(Unsupported::new("the process has a PATH with a relative directory"));
+        }
+        let paths = path.split(':').map(|directory| format!("{directory}/{name}")).collect();
+        Ok(Candidates { paths, search: true })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +149,31 @@ mod tests {
         let prepared = Environment::prepare(&env).unwrap();
         assert_eq!(prepared.entries, ["HOME=/root", "X=a\nb=c"]);
         assert!(!prepared.find_home && prepared.path.is_none());
+    }
+
+    #[test]
+    fn crun_puts_one_after_the_other() {
+        let env = strings(&["PATH=/a", "A=1", "HOME=", "B=2", "A=3", "PATH=/bin"]);
+        let prepared = Environment::put(&env).unwrap();
+        assert_eq!(prepared.entries, ["PATH=/bin", "A=3", "HOME=", "B=2"]);
+        assert!(!prepared.find_home);
+        assert_eq!(prepared.path, Some("/bin"));
+        assert!(Environment::put(&strings(&["A=1"])).unwrap().find_home);
+        for entry in ["A", "", "=x", "K=a\0b"] {
+            assert!(Environment::put(&strings(&["A=1", entry])).is_err(), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn candidates_of_crun_are_joined_as_they_are() {
+        let of = |name: &str, path| Candidates::of_crun(name, "/w", path);
+        let paths = |name: &str, path| of(name, path).unwrap().paths;
+        assert_eq!(paths("sh", Some("/bin/:/usr/bin")), ["/bin//sh", "/usr/bin/sh"]);
+        assert_eq!(paths("../x", None), ["/w/../x"]);
+        assert_eq!(paths("/x", None), ["/x"]);
+        for path in [None, Some(""), Some("/bin:"), Some(".:/bin")] {
+            assert!(of("sh", path).is_err(), "{path:?}");
+        }
     }
 
     #[test]

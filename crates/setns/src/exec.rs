@@ -11,7 +11,7 @@ use wedge_reaper::{ExitWatch, Reaper};
 use wedge_sys::PidFd;
 
 use crate::container::Container;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Unsupported};
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::process::Process;
@@ -64,9 +64,12 @@ impl Container {
         json: &[u8],
         stdio: Stdio<'_>,
     ) -> Result<Started, Failure> {
-        let process = Process::parse(json, host.selinux)?;
+        let process = match self.crun {
+            Some(_) => Process::parse_for_crun(json)?,
+            None => Process::parse(json, host.selinux)?,
+        };
         if self.cgroups.frozen() {
-            return Err(Error::Refused(PAUSED.to_owned()).into());
+            return Err(self.refused(PAUSED));
         }
         let namespaces = self.namespaces_now(host)?;
         let plan = Plan::new(host, self, &process, namespaces)?;
@@ -90,7 +93,13 @@ impl Container {
     ) -> Result<Started, Stopped> {
         let attempt = |join| self.attempt(processes, plan, context, stdio, join);
         let by_hand = plan.birthplace().is_none();
+        if by_hand && self.crun.is_some() {
+            return Err(Unsupported::new("its cgroup is gone").into());
+        }
         match attempt(by_hand).await {
+            Err(Stopped::NotBorn(_)) if self.crun.is_some() => {
+                Err(Unsupported::new("there is no process to be had in its cgroup").into())
+            }
             // Whatever the reason, joining by hand may work and else says why not.
             Err(Stopped::NotBorn(_)) if !by_hand => attempt(true).await,
             // It was killed this moment; the next one is another.
@@ -131,8 +140,16 @@ impl Container {
         }
     }
 
+    /// What the OCI runtime refuses before there is a process.
+    fn refused(&self, text: &str) -> Failure {
+        match self.crun {
+            Some(_) => Failure::Refused(Unsupported::new(text)),
+            None => Error::Refused(text.to_owned()).into(),
+        }
+    }
+
     fn namespaces_now(&self, host: &Host) -> Result<u32, Failure> {
-        let stopped = |_: io::Error| Error::Refused(STOPPED.to_owned());
+        let stopped = |_: io::Error| self.refused(STOPPED);
         let to_join = host.namespaces.to_join(self.init_pid, self.namespaces).map_err(stopped)?;
         // Still the same process: what was looked at was its own.
         self.init.send_signal(0).map_err(stopped)?;

@@ -12,6 +12,7 @@ pub mod affinity;
 mod capabilities;
 mod cgroup;
 mod container;
+mod crun;
 mod environment;
 mod error;
 mod exec;

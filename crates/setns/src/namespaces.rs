@@ -20,6 +20,8 @@ const KINDS: [(&str, &str, u32); 8] = [
 
 /// The flag of the mount namespace.
 pub(crate) const NEW_MOUNT: u32 = 0x0002_0000;
+/// The flags of all kinds.
+pub(crate) const ALL: u32 = 0x7e02_0080;
 /// The flag of the user namespace.
 pub(crate) const NEW_USER: u32 = 0x1000_0000;
 
@@ -73,6 +75,7 @@ mod tests {
 
     #[test]
     fn flags_are_the_kernels() {
+        assert_eq!(KINDS.iter().fold(0, |all, (.., flag)| all | flag), ALL);
         for (kind, expected) in [
             ("NEWNS", libc::CLONE_NEWNS),
             ("NEWPID", libc::CLONE_NEWPID),

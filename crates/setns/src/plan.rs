@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One exec as bytes for the helper: the process merged with its container, by runc's rules.
+//! One exec as bytes for the helper: the process merged with its container, by the runtime's rules.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +9,7 @@ use wedge_setns_wire::{Encoder, Header, flags};
 use crate::affinity::{self, AffinityError, CpuSet, ExecCpuAffinity, Last};
 use crate::capabilities::Masks;
 use crate::container::Container;
+use crate::crun::Crun;
 use crate::environment::{Candidates, Environment};
 use crate::error::{Error, Failure, Unsupported};
 use crate::host::Host;
@@ -26,6 +27,8 @@ pub(crate) struct Plan<'a> {
     capabilities: Masks,
     scheduler: Vec<u8>,
     io_priority: Option<i32>,
+    umask: Option<u32>,
+    apparmor: &'a str,
     cpus: affinity::Plan,
     pub(crate) limits: Vec<Limit>,
     /// Flags of the namespaces to join now.
@@ -39,7 +42,10 @@ impl<'a> Plan<'a> {
         process: &'a Process,
         namespaces: u32,
     ) -> Result<Plan<'a>, Failure> {
-        check(host, process)?;
+        if let Some(crun) = &container.crun {
+            return Plan::of_crun(host, (container, crun), process, namespaces);
+        }
+        check(host, process, &process.apparmor_profile)?;
         let limits = limits::parse(process.rlimits.as_deref().unwrap_or_default())?;
         let cpus = cpus(container, process)?;
         let environment = Environment::prepare(process.env.as_deref().unwrap_or_default())?;
@@ -59,7 +65,40 @@ impl<'a> Plan<'a> {
             capabilities,
             scheduler: scheduler.map_or(Ok(Vec::new()), |scheduler| scheduler.attributes())?,
             io_priority: io_priority.map(|priority| priority.value()).transpose()?,
+            umask: container.umask,
+            apparmor: &process.apparmor_profile,
             cpus,
+            limits,
+            namespaces,
+        })
+    }
+
+    fn of_crun(
+        host: &Host,
+        (container, crun): (&'a Container, &'a Crun),
+        process: &'a Process,
+        namespaces: u32,
+    ) -> Result<Plan<'a>, Failure> {
+        let own = process.apparmor_profile.as_str();
+        let apparmor = if own.is_empty() { &crun.apparmor } else { own };
+        check(host, process, apparmor)?;
+        let limits = limits::parse(process.rlimits.as_deref().unwrap_or_default());
+        let limits = limits.map_err(|err| Unsupported::new(err.to_string()))?;
+        let environment = Environment::put(process.env.as_deref().unwrap_or_default())?;
+        let program = process.args().first().map_or("", String::as_str);
+        let own = process.capabilities.as_ref();
+        let own = own.map(|sets| Masks::exact(sets, host.last_cap)).transpose()?;
+        Ok(Plan {
+            container,
+            process,
+            candidates: Candidates::of_crun(program, &process.cwd, environment.path)?,
+            environment,
+            capabilities: own.or(container.capabilities).unwrap_or_default(),
+            scheduler: Vec::new(),
+            io_priority: None,
+            umask: process.user.umask.or(container.umask),
+            apparmor,
+            cpus: affinity::Plan { initial: None, last: Last::Reset },
             limits,
             namespaces,
         })
@@ -129,7 +168,7 @@ impl<'a> Plan<'a> {
         let limits = if self.held() { Vec::new() } else { limits::encode(&self.limits) };
         Header {
             oom_score_adj: container.oom_score_adj.unwrap_or_default(),
-            umask: container.umask.unwrap_or_default(),
+            umask: self.umask.unwrap_or_default(),
             personality: container.personality.unwrap_or_default(),
             io_priority: self.io_priority.unwrap_or_default(),
             scheduler: body.bytes(&self.scheduler),
@@ -151,7 +190,7 @@ impl<'a> Plan<'a> {
         Header {
             rows: size.map_or(0, |size| cut(size.height)),
             columns: size.map_or(0, |size| cut(size.width)),
-            apparmor: body.string(process.apparmor_profile.as_bytes()),
+            apparmor: body.string(self.apparmor.as_bytes()),
             seccomp_flags: filter.map_or(0, |filter| filter.flags()),
             seccomp: body.bytes(filter.map_or(&[], |filter| filter.filter())),
             cwd: body.string(process.cwd.as_bytes()),
@@ -166,7 +205,7 @@ impl<'a> Plan<'a> {
         let (process, container) = (self.process, self.container);
         [
             (process.no_new_privileges, flags::NO_NEW_PRIVS),
-            (container.umask.is_some(), flags::UMASK),
+            (self.umask.is_some(), flags::UMASK),
             (container.oom_score_adj.is_some(), flags::OOM_SCORE),
             (container.personality.is_some(), flags::PERSONALITY),
             (self.io_priority.is_some(), flags::IO_PRIORITY),
@@ -177,6 +216,7 @@ impl<'a> Plan<'a> {
             (self.cpus.last == Last::Reset, flags::CPUS_BEST_EFFORT),
             (any_cgroup, flags::ANY_CGROUP),
             (self.held(), flags::HELD),
+            (container.crun.is_some(), flags::CRUN),
         ]
         .into_iter()
         .filter(|(set, _)| *set)
@@ -184,14 +224,14 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn check(host: &Host, process: &Process) -> Result<(), Failure> {
+fn check(host: &Host, process: &Process, apparmor: &str) -> Result<(), Failure> {
     if !process.selinux_label.is_empty() {
         return Err(Unsupported::new("the process has a SELinux label").into());
     }
-    if !process.apparmor_profile.is_empty() && !host.apparmor {
+    if !apparmor.is_empty() && !host.apparmor {
         return Err(Unsupported::new("there is no AppArmor for the process's profile").into());
     }
-    let strings = [&process.cwd, &process.apparmor_profile].into_iter().chain(process.args());
+    let strings = process.args().iter().map(String::as_str).chain([process.cwd.as_str(), apparmor]);
     if strings.into_iter().any(|text| text.contains('\0')) {
         return Err(Unsupported::new("the process has a NUL in a string").into());
     }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, Unsupported};
 use crate::schedule::{IoPriority, Scheduler};
 use crate::state::Capabilities;
 
@@ -42,6 +42,8 @@ pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) additional_gids: Option<Vec<u32>>,
+    /// Only crun looks at it here.
+    pub(crate) umask: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,12 +80,36 @@ impl Process {
         Err(Error::Refused(refused.to_owned()))
     }
 
+    /// Parses what crun would take without a word, and what is the same in every crun.
+    pub(crate) fn parse_for_crun(json: &[u8]) -> Result<Process, Unsupported> {
+        let value: Value = serde_json::from_slice(json)
+            .map_err(|err| Unsupported::new(format!("the process: {err}")))?;
+        let process =
+            decode(json).map_err(|err| Unsupported::new(format!("the process: {err}")))?;
+        let named = process.args().first().is_some_and(|name| !name.is_empty());
+        let scheduled = process.scheduler.is_some() || process.io_priority.is_some();
+        let reasons = [
+            (!process.cwd.starts_with('/'), "has no absolute working directory"),
+            (!named, "has no program"),
+            (process.env.as_deref().unwrap_or_default().is_empty(), "has no environment"),
+            (value.get("user").is_none_or(Value::is_null), "has no user"),
+            // Whose the terminal is depends on the version.
+            (process.terminal && process.user.uid != 0, "is not root and has a terminal"),
+            (scheduled, "has a scheduling policy or an I/O priority"),
+            (process.exec_cpu_affinity.is_some(), "has a CPU affinity"),
+        ];
+        match reasons.into_iter().find(|(applies, _)| *applies) {
+            Some((_, reason)) => Err(Unsupported::new(format!("the process {reason}"))),
+            None => Ok(process),
+        }
+    }
+
     pub(crate) fn args(&self) -> &[String] {
         self.args.as_deref().unwrap_or_default()
     }
 }
 
-/// As Go decodes: a null is as if the member were not there.
+/// As Go decodes, and near enough crun: a null is as if the member were not there.
 fn decode(json: &[u8]) -> serde_json::Result<Process> {
     let mut value: Value = serde_json::from_slice(json)?;
     drop_nulls(&mut value);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the helper reports, in runc's words.
+//! What the helper reports, in the OCI runtime's words.
 #![expect(clippy::wildcard_enum_match_arm, reason = "each function explains a few stages")]
 
 use wedge_setns_wire::{Report, Stage};
 
 use crate::container::Container;
-use crate::error::Error;
+use crate::error::{Error, Failure, Unsupported};
 use crate::limits;
 use crate::process::Process;
 use crate::text::{errno, quote};
@@ -20,6 +20,34 @@ pub(crate) struct Context<'a> {
 pub(crate) const STOPPED: &str = "cannot exec in a stopped container";
 pub(crate) const PAUSED: &str =
     "cannot exec in a paused container (use --ignore-paused to override)";
+
+/// The failure behind a report from process `sender`.
+pub(crate) fn failure(report: &Report<'_>, sender: u32, context: Context<'_>) -> Failure {
+    match context.container.crun {
+        Some(_) => of_crun(report, context.process),
+        None => explain(report, sender, context).into(),
+    }
+}
+
+/// Of crun's words only these are the same in every version. What it would not say at all is ours,
+/// and final: an exec that was stopped for safety is not tried in another way.
+fn of_crun(report: &Report<'_>, process: &Process) -> Failure {
+    let cause = errno(report.errno);
+    match Stage::from_number(report.stage) {
+        Some(Stage::NotFound) if !named_by_path(process) => {
+            let name = process.args().first().map_or("", String::as_str);
+            let cause = "No such file or directory";
+            Error::Crun(format!("executable file `{name}` not found in $PATH: {cause}")).into()
+        }
+        Some(Stage::CwdOutside) => Error::Crun(outside(report.errno, &cause)).into(),
+        Some(stage) => Failure::Refused(Unsupported::new(format!("{stage:?}: {cause}"))),
+        None => Unsupported::new("the setns helper stopped at an unknown stage").into(),
+    }
+}
+
+fn named_by_path(process: &Process) -> bool {
+    process.args().first().is_some_and(|name| name.contains('/'))
+}
 
 /// The error behind a report of failure from process `sender`.
 pub(crate) fn explain(report: &Report<'_>, sender: u32, context: Context<'_>) -> Error {
@@ -99,14 +127,8 @@ fn identity(stage: Stage, number: i32, cause: &str, process: &Process) -> Option
             let cwd = quote(&process.cwd);
             format!("chdir to cwd ({cwd}) set in config.json failed: {cause}")
         }
-        Stage::CwdOutside if number == libc::ENOENT => {
-            "current working directory is outside of container mount namespace root -- possible \
-             container breakout detected"
-                .to_owned()
-        }
-        Stage::CwdOutside => {
-            format!("failed to verify if current working directory is safe: {cause}")
-        }
+        Stage::Home => format!("/etc/passwd: {cause}"),
+        Stage::CwdOutside => outside(number, cause),
         Stage::StandardStreams => format!("unable to setup user: fchown: {cause}"),
         Stage::Groups => format!("unable to setup user: setgroups: {cause}"),
         Stage::Gid if unmapped => {
@@ -119,6 +141,17 @@ fn identity(stage: Stage, number: i32, cause: &str, process: &Process) -> Option
         Stage::Uid => format!("unable to setup user: setuid: {cause}"),
         _ => return None,
     })
+}
+
+fn outside(number: i32, cause: &str) -> String {
+    match number {
+        libc::ENOENT => {
+            "current working directory is outside of container mount namespace root -- \
+                         possible container breakout detected"
+                .to_owned()
+        }
+        _ => format!("failed to verify if current working directory is safe: {cause}"),
+    }
 }
 
 fn attributes(stage: Stage, number: i32, cause: &str, container: &Container) -> Option<String> {

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::nursery::Nursery;
 use crate::plan::Plan;
 use crate::socket::readable;
-use crate::stages::{Context, explain};
+use crate::stages::{Context, explain, failure};
 
 const SIGKILL: i32 = 9;
 
@@ -257,7 +257,7 @@ fn why(report: &Report<'_>, sender: u32, context: Context<'_>) -> Stopped {
         Kind::NotBorn => Stopped::NotBorn(report.errno),
         Kind::Unsupported => Unsupported::new(explain(report, sender, context).to_string()).into(),
         Kind::Failed | Kind::Terminal | Kind::Ready | Kind::Waiting => {
-            explain(report, sender, context).into()
+            failure(report, sender, context).into()
         }
     }
 }

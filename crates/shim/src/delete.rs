@@ -85,10 +85,11 @@ async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Opt
 }
 
 /// containerd calls this action for each shim that has ended, also when Delete has removed all; then
-/// there is nothing for runc to do.
+/// there is nothing for the runtime to do.
 async fn forget(runtime: &Runtime, id: &str) -> wedge_oci::Result<()> {
     let known = runtime.root().join(id).symlink_metadata();
-    if runtime.is_runc() && known.is_err_and(|err| err.kind() == io::ErrorKind::NotFound) {
+    if runtime.keeps_directories() && known.is_err_and(|err| err.kind() == io::ErrorKind::NotFound)
+    {
         return Ok(());
     }
     runtime.delete(true).await

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The small commands on a container that was created: start, kill, pause, resume, delete, and who
-//! is in it. The shim's own way where that is known to do what runc does, else the OCI runtime's.
+//! is in it. The shim's own way where that is known to do what runc or crun does, else the OCI runtime's.
 
 use std::sync::OnceLock;
 
-use wedge_runc::{Container, Failure, Place, Unsupported};
+use wedge_runc::{Container, Dialect, Failure, Place, Unsupported};
 
 use crate::error::Result;
 use crate::settings::CommandPath;
@@ -53,6 +53,11 @@ impl Commands {
     }
 }
 
+/// The OCI runtime is none that we know.
+pub(crate) fn unknown(binary: &str) -> Unsupported {
+    Unsupported::new(format!("the OCI runtime is {binary}, not runc or crun"))
+}
+
 impl Task {
     /// Decides how commands are carried out on the container that the OCI runtime has made, whose
     /// init is `pid`.
@@ -60,13 +65,12 @@ impl Task {
         let binary = self.runtime.binary();
         let way = match self.settings.commands {
             CommandPath::Runtime => Way::Runtime,
-            // A wrapper may do more than runc in any of them, and another runtime's start is other.
-            CommandPath::Auto if !self.runtime.is_runc() => {
-                Way::Unsupported(Unsupported::new(format!("the OCI runtime is {binary}, not runc")))
-            }
             CommandPath::Auto => {
-                let place = Place { root: self.runtime.root(), id: &self.id, init: pid };
-                match Container::load(place) {
+                let dialect = Dialect::of_binary(binary);
+                let place = Place { root: self.runtime.root(), id: &self.id, init: pid, dialect };
+                // A wrapper may do more in any of them, and another runtime's start is other.
+                let known = dialect.ok_or_else(|| unknown(binary));
+                match known.and_then(|_| Container::load(place)) {
                     Ok(container) => Way::Native(Box::new(container)),
                     Err(reason) => Way::Unsupported(reason),
                 }

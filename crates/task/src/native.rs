@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use wedge_oci::ChildIo;
+use wedge_runc::Dialect;
 use wedge_setns::{Container, Failure, Host, Place, Started, Stdio, Unsupported};
 
+use crate::commands::unknown;
 use crate::error::{Error, Result};
 use crate::lock;
 use crate::process::Process;
@@ -166,6 +168,7 @@ impl Task {
                 Ok(Some(started))
             }
             Err(Failure::Unsupported(reason)) => self.fall_back(reason),
+            Err(Failure::Refused(reason)) => self.have_it_refused(reason),
             Err(Failure::Failed(err)) if lock(&self.oom).kills() > kills => {
                 Err(err.possibly_oom_killed().into())
             }
@@ -178,6 +181,16 @@ impl Task {
             return Err(Error::NotNative { reason });
         }
         self.native.fall_back(&self.id, &reason);
+        Ok(None)
+    }
+
+    /// Only this exec goes to the OCI runtime, whose words are wanted.
+    fn have_it_refused(&self, reason: Unsupported) -> Result<Option<Started>> {
+        if self.settings.exec == ExecPath::Native {
+            return Err(Error::NotNative { reason });
+        }
+        self.native.node.fallbacks.fetch_add(1, Ordering::Relaxed);
+        log::debug!(id = self.id.as_str(); "the OCI runtime is to refuse an exec: {reason}");
         Ok(None)
     }
 
@@ -200,14 +213,15 @@ impl Task {
 
     async fn gather(&self) -> Facts {
         let binary = self.runtime.binary();
-        // A wrapper may do more than runc on an exec. With "native" the operator says it does not.
-        if self.settings.exec == ExecPath::Auto && !self.runtime.is_runc() {
-            return Err(Unsupported::new(format!("the OCI runtime is {binary}, not runc")));
+        let dialect = Dialect::of_binary(binary);
+        // A wrapper may do more on an exec. With "native" the operator says it does not.
+        if self.settings.exec == ExecPath::Auto && dialect.is_none() {
+            return Err(unknown(binary));
         }
         let host = self.native.node.host()?;
         host.prepare(&self.reaper)?;
         let state = self.runtime.root().join(&self.id);
-        let place = Place { state: &state, id: &self.id, init: self.init.pid() };
+        let place = Place { state: &state, id: &self.id, init: self.init.pid(), dialect };
         Container::load(host, &self.reaper, place).await.map(Arc::new)
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A runc that counts what it is told.
+//! A runtime that counts what it is told.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// The commands of runc that count.
+/// The commands that count.
 const COMMANDS: [&str; 9] =
     ["create", "start", "kill", "delete", "pause", "resume", "ps", "exec", "update"];
 
-/// Takes the place of runc, and writes down what it was told.
+/// Takes the place of a runtime, and writes down what it was told.
 pub(crate) struct Counter {
     path: PathBuf,
 }
 
 impl Counter {
-    /// A runtime called `name` in `dir`.
-    pub(crate) fn new(dir: &Path, name: &str) -> Result<Counter> {
+    /// The runtime, called `name` in `dir`.
+    pub(crate) fn of(dir: &Path, name: &str, runtime: &str) -> Result<Counter> {
         let path = dir.join(name);
-        fs::write(&path, "#!/bin/sh\necho \"$*\" >>\"$0.calls\"\nexec /usr/sbin/runc \"$@\"\n")?;
+        let script = format!("#!/bin/sh\necho \"$*\" >>\"$0.calls\"\nexec {runtime} \"$@\"\n");
+        fs::write(&path, script)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         Ok(Counter { path })
     }

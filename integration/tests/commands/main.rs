@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod crun;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use wedge_integration::rpc::{Code, RpcError, assert_refused};
 use wedge_integration::{Cmd, Env, Fifos, Lab, Rig, ShimUnderTest, Spec, payload, wait};
 
 use crate::counter::Counter;
+
+const RUNC: &str = "/usr/sbin/runc";
 
 fn skipped() -> Result<bool> {
     ShimUnderTest::skips_go("it starts runc for everything")
@@ -30,7 +33,7 @@ fn counted(name: &str, spec: &Spec, config: &str) -> Result<(Rig, Counter)> {
 
 fn bench(name: &str) -> Result<(Lab, Counter)> {
     let mut lab = Lab::new()?;
-    let counter = Counter::new(lab.dir(), name)?;
+    let counter = Counter::of(lab.dir(), name, RUNC)?;
     lab.options_mut().binary_name = counter.path();
     Ok((lab, counter))
 }
@@ -99,7 +102,7 @@ fn of_runc_only_create_is_started_for_ctr() -> Result<()> {
         return Ok(());
     }
     let env = Env::new()?;
-    let counter = Counter::new(env.dir(), "runc")?;
+    let counter = Counter::of(env.dir(), "runc", RUNC)?;
     let flag = format!("--runc-binary={}", counter.path());
     env.container("c")?.flags([&flag]).run(["echo", "a"])?.assert_ok().assert_stdout("a\n");
     assert_eq!(counter.take()?, ["create"]);
@@ -237,7 +240,7 @@ fn the_reason_is_told_once() -> Result<()> {
         return Ok(());
     }
     let env = Env::new()?;
-    let counter = Counter::new(env.dir(), "other")?;
+    let counter = Counter::of(env.dir(), "other", RUNC)?;
     let flag = format!("--runc-binary={}", counter.path());
     let container = env.container("c")?.flags([&flag]).start(["sleep", "1000"])?;
     container.pause()?.assert_ok();

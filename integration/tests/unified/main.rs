@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod apparmor;
+#[path = "../commands/counter.rs"]
+mod counter;
+mod crun;
 mod execs;
 
 use std::fs::{self, OpenOptions};

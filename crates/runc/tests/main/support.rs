@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A container of runc's for one test.
+//! A container of runc's or crun's for one test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wedge_reaper::{Exit, ExitWatch, Limits, Reaper};
-use wedge_runc::{Container, Failure, Place, Unsupported};
+use wedge_runc::{Container, Dialect, Failure, Place, Unsupported};
 use wedge_sys::PidFd;
+
+use crate::ground;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
@@ -18,6 +20,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Setup {
     dir: tempfile::TempDir,
     id: String,
+    dialect: Dialect,
+    /// What crun needs in its environment.
+    preload: Option<PathBuf>,
     /// `config.json`.
     pub(crate) config: Value,
 }
@@ -62,7 +67,16 @@ impl Setup {
                 "namespaces": [{"type": "pid"}, {"type": "mount"}],
             },
         });
-        Setup { dir, id, config }
+        Setup { dir, id, dialect: Dialect::Runc, preload: None, config }
+    }
+
+    /// The same for crun.
+    pub(crate) fn crun() -> Setup {
+        let mut setup = Setup::new();
+        setup.preload = ground::preload(setup.dir());
+        ground::enter();
+        setup.dialect = Dialect::Crun;
+        setup
     }
 
     /// The host's pid namespace, and an init with a child, both of which survive SIGTERM.
@@ -109,21 +123,30 @@ impl Setup {
         let (succeeded, said) = self.runc(reaper, &["create", &self.id]).await;
         assert!(succeeded, "{said}");
         let state: Value = self.read_state();
-        let pid = u32::try_from(state["init_process_pid"].as_u64().unwrap()).unwrap();
+        let pid = match self.dialect {
+            Dialect::Runc => &state["init_process_pid"],
+            Dialect::Crun => &state["pid"],
+        };
+        let pid = u32::try_from(pid.as_u64().unwrap()).unwrap();
         let (exit, init) = expectation.claim(pid).unwrap();
         Bench { setup: self, reaper: reaper.clone(), pid, init: init.unwrap(), exit }
     }
 
     pub(crate) fn read_state(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.state().join("state.json")).unwrap()).unwrap()
+        let name = match self.dialect {
+            Dialect::Runc => "state.json",
+            Dialect::Crun => "status",
+        };
+        serde_json::from_slice(&fs::read(self.state().join(name)).unwrap()).unwrap()
     }
 
-    /// Whether runc succeeded, and what it said. The output is not a pipe: that would stay open in
+    /// Whether the runtime succeeded, and what it said. The output is not a pipe: that would stay open in
     /// the container.
     async fn runc(&self, reaper: &Reaper, args: &[&str]) -> (bool, String) {
         let path = self.dir.path().join("out");
         let out = fs::File::create(&path).unwrap();
-        let mut command = Command::new("runc");
+        let mut command = Command::new(self.dialect.name());
+        command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         command.arg("--root").arg(self.root()).args(args).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         let ended = reaper.complete(command, Limits::default()).await.unwrap();
@@ -144,7 +167,8 @@ impl Drop for Setup {
 impl Bench<'_> {
     pub(crate) fn load(&self) -> Result<Container, Unsupported> {
         let root = self.setup.root();
-        Container::load(Place { root: &root, id: &self.setup.id, init: self.pid })
+        let dialect = None;
+        Container::load(Place { root: &root, id: &self.setup.id, init: self.pid, dialect })
     }
 
     pub(crate) fn container(&self) -> Container {
@@ -262,6 +286,12 @@ impl Bench<'_> {
 
     pub(crate) fn cgroups(&self) -> BTreeMap<String, PathBuf> {
         let state = self.setup.read_state();
+        if let Some(path) = state["cgroup-path"].as_str() {
+            return BTreeMap::from([(
+                String::new(),
+                PathBuf::from(format!("/sys/fs/cgroup{path}")),
+            )]);
+        }
         serde_json::from_value(state["cgroup_paths"].clone()).unwrap()
     }
 

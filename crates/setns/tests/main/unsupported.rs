@@ -21,7 +21,7 @@ fn reason(change: impl FnOnce(&mut Value)) -> String {
         fs::write(&path, state.to_string()).unwrap();
         let host = Host::new("/nonexistent").unwrap();
         let dir = setup.state_dir();
-        let place = Place { state: &dir, id: setup.id(), init };
+        let place = Place { state: &dir, id: setup.id(), init, dialect: None };
         let loaded = Container::load(&host, reaper, place).await;
         reason = loaded.map(drop).unwrap_err().to_string();
         fs::write(&path, before).unwrap();
@@ -70,7 +70,7 @@ fn a_profile_that_has_a_listener() {
         let init = setup.make(reaper).await;
         let host = Host::new(env!("CARGO_BIN_EXE_wedge-seccomp-compile")).unwrap();
         let dir = setup.state_dir();
-        let place = Place { state: &dir, id: setup.id(), init };
+        let place = Place { state: &dir, id: setup.id(), init, dialect: None };
         let refused = Container::load(&host, reaper, place).await.unwrap_err();
         let text = "seccomp profile: seccomp action \"7\" is not supported";
         assert_eq!(refused.to_string(), text);

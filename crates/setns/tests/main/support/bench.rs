@@ -43,7 +43,7 @@ pub(crate) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub(crate) async fn new(host: Host, reaper: Reaper, setup: &'a Setup, init: u32) -> Bench<'a> {
         let state = setup.state_dir();
-        let place = Place { state: &state, id: setup.id(), init };
+        let place = Place { state: &state, id: setup.id(), init, dialect: None };
         let container = Container::load(&host, &reaper, place).await.unwrap();
         let init = Process::read(init).unwrap();
         host.prepare(&reaper).unwrap();
@@ -182,8 +182,13 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Where the container's cgroups are, as runc has it in its state.
+/// Where the container's cgroups are, as the runtime has it in its state.
 fn cgroups(setup: &Setup) -> Vec<PathBuf> {
+    if let Ok(status) = fs::read(setup.state_dir().join("status")) {
+        let status: Value = serde_json::from_slice(&status).unwrap();
+        let path = status["cgroup-path"].as_str().unwrap();
+        return vec![PathBuf::from(format!("/sys/fs/cgroup{path}"))];
+    }
     let state = fs::read(setup.state_dir().join("state.json")).unwrap();
     let state: Value = serde_json::from_slice(&state).unwrap();
     let paths = state["cgroup_paths"].as_object().unwrap();

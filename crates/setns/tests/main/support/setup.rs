@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use wedge_reaper::{Limits, Reaper};
+use wedge_runc::Dialect;
 use wedge_setns::Host;
 
 use super::bench::Bench;
+use crate::ground;
 
 /// What containerd gives a container by default.
 const CAPABILITIES: [&str; 14] = [
@@ -40,6 +42,9 @@ pub(crate) struct Setup {
     pub(crate) state: Value,
     /// Whether its init runs, or still waits for `runc start`.
     pub(crate) started: bool,
+    dialect: Dialect,
+    /// What crun needs in its environment.
+    preload: Option<PathBuf>,
 }
 
 impl Setup {
@@ -51,9 +56,22 @@ impl Setup {
         let random = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
         let id = format!("wedge-setns-{random}");
         let config = config(&id);
-        let setup = Setup { dir, id, config, state: json!({}), started: true };
+        let (dialect, preload, state) = (Dialect::Runc, None, json!({}));
+        let setup = Setup { dir, id, config, state, started: true, dialect, preload };
         setup.fill_rootfs();
         setup
+    }
+
+    /// The same for crun.
+    pub(crate) fn crun() -> Setup {
+        Setup::new().with_crun()
+    }
+
+    pub(crate) fn with_crun(mut self) -> Setup {
+        self.preload = ground::preload(self.dir());
+        ground::enter();
+        self.dialect = Dialect::Crun;
+        self
     }
 
     /// The same with a user namespace: its ids are ours and 100000.
@@ -75,7 +93,7 @@ impl Setup {
         }
         fs::copy("/bin/busybox", self.rootfs().join("bin/busybox")).unwrap();
         let applets = "sh cat id ls readlink env true false sleep pwd hostname uname grep ionice \
-                       stat unshare mount tty stty mkfifo kill";
+                       stat unshare mount tty stty mkfifo kill mkdir";
         for applet in applets.split_whitespace() {
             symlink("busybox", self.rootfs().join("bin").join(applet)).unwrap();
         }
@@ -131,6 +149,11 @@ impl Setup {
         fs::write(config, self.config.to_string()).unwrap();
         let verb: &[&str] = if self.started { &["run", "--detach"] } else { &["create"] };
         self.runc(reaper, &[verb, &[&self.id]].concat()).await;
+        if self.dialect == Dialect::Crun {
+            let status = fs::read(self.state_dir().join("status")).unwrap();
+            let status: Value = serde_json::from_slice(&status).unwrap();
+            return u32::try_from(status["pid"].as_u64().unwrap()).unwrap();
+        }
         let path = self.state_dir().join("state.json");
         let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         for (key, value) in self.state.as_object().unwrap() {
@@ -148,13 +171,23 @@ impl Setup {
         assert!(ended.status.success(), "runc {args:?}: {log}");
     }
 
-    /// runc without streams: pipes would stay open in the container.
+    /// The runtime without streams: pipes would stay open in the container.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("runc");
+        let mut command = Command::new(self.dialect.name());
+        command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         let path = |name: &str| self.dir.path().join(name);
         command.arg("--root").arg(path("state")).arg("--log").arg(path("log")).args(args);
         command.current_dir(self.dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match self.dialect {
+            Dialect::Runc => {
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            }
+            // Debian's crun would give the host's null device to the container's root.
+            Dialect::Crun => {
+                let file = || fs::File::create(path("streams")).unwrap();
+                command.stdin(file()).stdout(file()).stderr(file());
+            }
+        }
         command
     }
 
