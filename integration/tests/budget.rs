@@ -119,8 +119,12 @@ fn the_allocator_of_a_runtime_is_its_own() -> Result<()> {
     }
     const VARIABLE: &str = "GLIBC_TUNABLES=";
     let told = |process: Proc| -> Result<Vec<String>> {
-        let all = process.environ()?;
-        ensure!(all.iter().any(|one| one.starts_with("WEDGE_TEST=")), "{all:?}");
+        // In the middle of an execve(2) there is none.
+        let all = wait::until("a process has its environment", || {
+            let all = process.environ()?;
+            ensure!(all.iter().any(|one| one.starts_with("WEDGE_TEST=")), "{all:?}");
+            Ok(all)
+        })?;
         Ok(all.into_iter().filter_map(|one| Some(one.strip_prefix(VARIABLE)?.to_owned())).collect())
     };
     for set in [None, Some("glibc.malloc.check=0")] {
