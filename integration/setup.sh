@@ -66,6 +66,9 @@ if [ "$wanted" = test ]; then
     has man || need man-db
     has curl || need curl
     has debootstrap || need debootstrap
+    # Manifests and the chart are shown to Kubernetes' schemas and to Helm (below).
+    [ -e /usr/lib/python3/dist-packages/jsonschema ] || need python3-jsonschema
+    /usr/bin/python3 -m pip --version >/dev/null 2>&1 || need python3-pip
 fi
 case $wanted in
 test | packages)
@@ -109,4 +112,13 @@ test | packages)
     cargo generate-rpm --version >/dev/null 2>&1 || install cargo-generate-rpm "$rpm" --debug
     ;;
 esac
+# Not for other programs: in a directory of their own.
+kubernetes=${0%/*}/packages/requirements.txt tools=/usr/local/lib/wedge-tests
+if [ "$wanted" = test ] && ! cmp -s "$kubernetes" "$tools/requirements.txt"; then
+    echo "setup: installing Helm's library and Kubernetes' schemas"
+    rm -rf "$tools"
+    /usr/bin/python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: --target "$tools" --requirement "$kubernetes"
+    cp "$kubernetes" "$tools/"
+fi
 [ "$wanted" != fuzz ] || cargo fuzz --version >/dev/null 2>&1 || install cargo-fuzz "$fuzz"

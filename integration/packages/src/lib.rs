@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use blocks::{Block, blocks, documents};
-pub use manifest::{check, documents_in, render};
+pub use manifest::{check, documents_in, lint, render};
 
 /// The checkout.
 pub fn root() -> PathBuf {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The manifests: by the published types of Kubernetes' API, and the chart beside the base.
+//! The manifests: by the published schemas of Kubernetes' API, and Helm's chart beside the base.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use wedge_package_tests::{check, documents_in, render, root};
+use wedge_package_tests::{check, documents_in, lint, render, root};
 
 const BASE: &str = "dist/kubernetes/base";
 const CHART: &str = "dist/helm/wedge";
@@ -37,33 +37,93 @@ fn values() -> Result<Value> {
 fn templates() -> Result<String> {
     let mut all = String::new();
     for entry in fs::read_dir(root().join(CHART).join("templates"))? {
-        all.push_str("---\n");
         all.push_str(&fs::read_to_string(entry?.path())?);
     }
     Ok(all)
 }
 
+/// Every value another than the chart's own.
+fn others() -> Value {
+    json!({
+        "image": "registry.example/wedge:2",
+        "overhead": {"cpu": "10m", "memory": "8Mi"},
+        "systemdCgroup": true,
+        "binDir": "/opt/bin",
+        "containerdConfig": "/etc/containerd/other.toml",
+        "dropinDir": "/etc/containerd/conf.d",
+        "configVersion": 3,
+    })
+}
+
 #[test]
 fn every_manifest_is_of_the_api() -> Result<()> {
-    for manifest in base()? {
-        check(&manifest)?;
+    check(&base()?)?;
+    for values in [json!({}), others()] {
+        let rendered = render(&values, "somewhere")?;
+        assert_eq!(rendered.len(), 8);
+        check(&rendered)?;
+        lint(&values)?;
     }
-    let rendered = documents_in(&render(&templates()?, &values()?, "somewhere")?)?;
-    assert_eq!(rendered.len(), 8);
-    for manifest in rendered {
-        check(&manifest)?;
+    Ok(())
+}
+
+/// What the schemas would let pass says nothing above.
+#[test]
+fn mistakes_in_a_manifest_are_found() -> Result<()> {
+    let container = "/spec/template/spec/containers/0";
+    for (kind, at, key, value, said) in [
+        ("RuntimeClass", "", "handlers", json!("wedge"), "'handlers' was unexpected"),
+        ("RuntimeClass", "", "handler", json!(null), "'handler' is a required property"),
+        ("RuntimeClass", "/overhead/podFixed", "cpu", json!(["5m"]), "podFixed.cpu"),
+        ("DaemonSet", "", "apiVersion", json!("apps/v2"), "no daemonset in apps/v2"),
+        ("DaemonSet", container, "volumeMount", json!([]), "'volumeMount' was unexpected"),
+        ("DaemonSet", container, "args", json!("run"), "'run' is not of type 'array'"),
+        ("DaemonSet", "/spec/template/spec", "hostPID", json!("yes"), "'yes' is not of type"),
+        ("ClusterRole", "/rules/0", "verbs", json!(null), "'verbs' is a required property"),
+    ] {
+        let mut all = base()?;
+        let manifest = all.iter_mut().find(|one| one.get("kind").is_some_and(|text| text == kind));
+        let place = manifest.context("no such kind")?.pointer_mut(at).context("no such place")?;
+        let place = place.as_object_mut().context("no map")?;
+        if value.is_null() {
+            place.remove(key).context("no such field")?;
+        } else {
+            place.insert(key.to_owned(), value);
+        }
+        let error = check(&all).expect_err(said).to_string();
+        ensure!(error.contains(said), "{said:?} is not in:\n{error}");
+        // An old version and the newest.
+        ensure!(error.contains("v1.25.") && error.contains("v1.37."), "{error}");
     }
-    // That unknown fields are found at all.
-    let mut wrong = base()?.pop().context("none")?;
-    wrong.as_object_mut().context("no map")?.insert("handlers".into(), json!("wedge"));
-    check(&wrong).expect_err("a field that is not known");
+    Ok(())
+}
+
+/// Helm asks the chart's schema.
+#[test]
+fn values_that_the_installer_would_refuse_are_refused() -> Result<()> {
+    for (pointer, value) in [
+        ("/systemdCgroup", json!("yes")),
+        ("/binDir", json!("bin")),
+        ("/configVersion", json!("1")),
+        ("/image", json!("")),
+        ("/overhead/cpu", json!("5 mm")),
+        ("/overhead/disk", json!("1Gi")),
+        ("/imagee", json!("x")),
+    ] {
+        let mut values = others();
+        let (at, key) = pointer.rsplit_once('/').context("no pointer")?;
+        let place = values.pointer_mut(at).and_then(Value::as_object_mut).context("no map")?;
+        place.insert(key.to_owned(), value);
+        let error = render(&values, "somewhere").expect_err(pointer).to_string();
+        ensure!(error.contains(key), "{pointer} is not in:\n{error}");
+    }
     Ok(())
 }
 
 /// The chart makes what the base is, with more to choose from.
 #[test]
 fn the_chart_is_the_base() -> Result<()> {
-    let mut rendered = documents_in(&render(&templates()?, &values()?, "wedge-system")?)?;
+    let mut rendered = render(&json!({}), "wedge-system")?;
     for manifest in &mut rendered {
         let pointer = "/spec/template/spec/containers/0/env";
         if let Some(env) = manifest.pointer_mut(pointer).and_then(Value::as_array_mut) {
