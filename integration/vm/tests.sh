@@ -6,8 +6,8 @@
 #     tests.sh PROFILE [ARG...]
 #
 # PROFILE is one of .config/nextest.toml whose name begins with "vm": it says which tests. In a
-# profile whose name ends with "-systemd", systemd is PID 1; with "-affinity", there are four CPUs, of
-# which three are isolated. The rest goes to `cargo nextest run`.
+# profile whose name ends with "-systemd", systemd is PID 1, and makes the cgroups of pods; with
+# "-affinity", there are four CPUs, of which three are isolated. The rest goes to `cargo nextest run`.
 # Exit code and output are those of nextest.
 #
 # Environment: VM_TIMEOUT, seconds (1500); WEDGE_LONG, WEDGE_TEST_DEBUG as in docs/testing.md.
@@ -18,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 profile=${1:?a profile of .config/nextest.toml}
 shift
 options=()
-[[ $profile == *-systemd ]] && options+=(--systemd)
+[[ $profile == *-systemd ]] && options+=(--systemd --env WEDGE_TEST_CGROUPS=systemd)
 [[ $profile == *-affinity ]] && options+=(--cpus 4 --append nohz_full=1-3)
 export VM_CACHE=${VM_CACHE:-target/vm}
 
