@@ -83,7 +83,7 @@ impl Driver {
 }
 
 /// The unit of a container.
-pub(crate) fn scope(id: &str) -> String {
+fn scope(id: &str) -> String {
     format!("cri-containerd-{id}.scope")
 }
 
