@@ -64,6 +64,14 @@ test-vm-full: export WEDGE_LONG ?= 1
 test-vm-full: export VM_TIMEOUT ?= 10800
 test-vm-full: test-vm ## the same with many rounds, and the rest of the tests with containerd under v2 (an hour)
 
+.PHONY: test-vm-cri
+test-vm-cri: VM_PROFILES = vm-cri vm-cri-systemd
+test-vm-cri: test-vm ## all tests through CRI under v2, with either driver of cgroups (20 minutes)
+
+.PHONY: manifests
+manifests: setup-manifests ## what Helm and Kubernetes' published schemas say of chart and manifests (root, PyPI)
+	$(CARGO) nextest run --locked --profile manifests -p wedge-package-tests
+
 .PHONY: compat
 compat: setup-test build ## the same tests with ctr and CRI against containerd's own Go shim (root)
 	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration -p wedge-cri-tests
@@ -90,7 +98,7 @@ fuzz: setup-fuzz ## each parser of foreign input for FUZZ_SECONDS (300); what it
 		-seed_inputs=$(CURDIR)/fuzz/seeds/{} -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: deny
-deny: ## licences, advisories and duplicates; needs cargo-deny
+deny: ## licences, sources and duplicate crates; needs cargo-deny
 	$(CARGO) deny check bans licenses sources
 
 # What `install` copies and `uninstall` removes: file in the tree : file below PREFIX.
@@ -155,6 +163,6 @@ image-context: dist ## what the image of the Kubernetes installer is built from,
 clean: ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: setup-demo setup-test setup-bench setup-fuzz setup-packages
-setup-demo setup-test setup-bench setup-fuzz setup-packages: setup-%:
+.PHONY: setup-demo setup-test setup-bench setup-fuzz setup-packages setup-manifests
+setup-demo setup-test setup-bench setup-fuzz setup-packages setup-manifests: setup-%:
 	@integration/setup.sh $*

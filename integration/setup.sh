@@ -3,12 +3,13 @@
 # Installs what building and testing Wedge needs and this machine lacks. Debian 12, as root.
 # Does nothing the second time.
 #   setup.sh demo      what `make demo` needs
-#   setup.sh test      all but what fuzzing and measuring need
+#   setup.sh test      all that tests need, but for fuzzing, measuring and `make manifests`
 #   setup.sh bench     what `make demo` needs, and crun
 #   setup.sh packages  what `make packages` needs
+#   setup.sh manifests what `make manifests` needs: Helm's library and Kubernetes' schemas, from PyPI
 #   setup.sh fuzz      what `make fuzz` needs: cargo-fuzz and a C++ compiler
 set -eu
-wanted=${1:?demo, test, bench, packages or fuzz}
+wanted=${1:?demo, test, bench, packages, manifests or fuzz}
 
 # Debian's own rustc is too old for edition 2024; the one it has for browsers is not.
 rust=1.88
@@ -69,6 +70,10 @@ fi
 case $wanted in
 test | bench) has crun || need crun ;;
 esac
+if [ "$wanted" = manifests ]; then
+    [ -e /usr/lib/python3/dist-packages/jsonschema ] || need python3-jsonschema
+    /usr/bin/python3 -m pip --version >/dev/null 2>&1 || need python3-pip
+fi
 case $wanted in
 test | packages)
     # The bill of materials; the version in git of what is packed.
@@ -102,7 +107,7 @@ install() {
         cargo install --quiet --locked "$tool" --version "$version" "$@")
 }
 case $wanted in
-test | fuzz) cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest" ;;
+test | manifests | fuzz) cargo nextest --version >/dev/null 2>&1 || install cargo-nextest "$nextest" ;;
 esac
 case $wanted in
 test | packages)
@@ -111,4 +116,13 @@ test | packages)
     cargo generate-rpm --version >/dev/null 2>&1 || install cargo-generate-rpm "$rpm" --debug
     ;;
 esac
+# Not for other programs: in a directory of their own.
+kubernetes=${0%/*}/packages/requirements.txt tools=/usr/local/lib/wedge-tests
+if [ "$wanted" = manifests ] && ! cmp -s "$kubernetes" "$tools/requirements.txt"; then
+    echo "setup: installing Helm's library and Kubernetes' schemas"
+    rm -rf "$tools"
+    /usr/bin/python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: --target "$tools" --requirement "$kubernetes"
+    cp "$kubernetes" "$tools/"
+fi
 [ "$wanted" != fuzz ] || cargo fuzz --version >/dev/null 2>&1 || install cargo-fuzz "$fuzz"

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "test programs wait for their own children")]
 
+pub mod apparmor;
 mod binaries;
 mod bundle;
 mod capture;

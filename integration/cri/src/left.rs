@@ -41,6 +41,7 @@ pub(crate) fn find(node: &Node) -> Result<Vec<String>> {
     let leases = listed(&node.dir().join("ipam").join(node.token())).into_iter();
     left.extend(leases.filter(|name| name.parse::<std::net::IpAddr>().is_ok()));
     left.extend(links(node)?);
+    left.extend(node.driver().left(node.token()));
     Ok(left)
 }
 

@@ -7,12 +7,14 @@
 //! field of one of them. Execs, attachments and forwarded ports are [`Stream`]s over WebSocket.
 //!
 //! The handler is `wedge` with our shim, and `runc` with containerd's own when
-//! `SHIM_UNDER_TEST=go`: the same tests decide about both. The rules are those of
+//! `SHIM_UNDER_TEST=go`: the same tests decide about both. Cgroups are made as the [`Driver`] in
+//! `WEDGE_TEST_CGROUPS` makes them. The rules are those of
 //! `wedge-integration`; a test ends with [`Node::finish`], which checks that nothing is left.
 #![forbid(unsafe_code)]
 
 mod client;
 mod container;
+mod driver;
 mod left;
 mod netns;
 mod node;
@@ -23,6 +25,7 @@ pub use k8s_cri::v1;
 
 pub use client::Client;
 pub use container::{Container, Ran};
+pub use driver::Driver;
 pub use netns::NetNs;
 pub use node::Node;
 pub use pod::Pod;

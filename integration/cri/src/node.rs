@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use wedge_integration::image::{self, Config};
-use wedge_integration::{Cmd, Ctr, Daemon, Scratch, ShimUnderTest, rootfs, wait};
+use wedge_integration::{Cmd, Ctr, Daemon, Scratch, ShimUnderTest, apparmor, rootfs, wait};
 
 use crate::v1::{RuntimeStatus, StatusRequest};
-use crate::{Client, NetNs, left};
+use crate::{Client, Driver, NetNs, left};
 
 /// The namespace of everything that is made through CRI.
 pub(crate) const NAMESPACE: &str = "k8s.io";
@@ -34,6 +34,7 @@ pub struct Node {
     daemon: Daemon,
     netns: NetNs,
     shim: ShimUnderTest,
+    driver: Driver,
     ctr: Ctr,
     scratch: Scratch,
 }
@@ -44,7 +45,7 @@ impl Node {
     /// # Errors
     /// A binary is missing or containerd does not start.
     pub fn start() -> Result<Node> {
-        let shim = ShimUnderTest::from_env()?;
+        let (shim, driver) = (ShimUnderTest::from_env()?, Driver::from_env()?);
         let scratch = Scratch::new()?;
         let dir = scratch.dir();
         let netns = NetNs::hold_at(dir.join("netns"))?;
@@ -53,16 +54,15 @@ impl Node {
         install(dir, "containerd-shim-runc-v2", ShimUnderTest::go()?.path())?;
         fs::create_dir(dir.join("cni"))?;
         fs::write(dir.join("cni/10-wedge.conflist"), network(dir, scratch.namespace()))?;
-        let options = format!("Root = \"{}/runc\"\n", dir.display());
-        fs::write(dir.join("options.toml"), options)?;
+        fs::write(dir.join("options.toml"), options(dir, driver))?;
         let debug = std::env::var_os("WEDGE_TEST_DEBUG").is_some();
-        let config = Daemon::base_config(dir, &[], debug) + &cri_config(dir);
+        let config = Daemon::base_config(dir, &[], debug) + &cri_config(dir, driver);
         let mut daemon = Daemon::configured(&scratch, &config)?;
         daemon.enter_by(netns.entrance());
         daemon.start()?;
         let client = Client::connect(&scratch.address())?;
         let ctr = Ctr::in_namespace(&scratch, NAMESPACE);
-        let node = Node { client, daemon, netns, shim, ctr, scratch };
+        let node = Node { client, daemon, netns, shim, driver, ctr, scratch };
         node.import()?;
         node.wait_ready()?;
         Ok(node)
@@ -109,6 +109,11 @@ impl Node {
     /// The shim under test.
     pub fn shim(&self) -> &ShimUnderTest {
         &self.shim
+    }
+
+    /// Who makes the cgroups.
+    pub fn driver(&self) -> Driver {
+        self.driver
     }
 
     /// The runtime handler of the shim under test.
@@ -181,6 +186,7 @@ impl Node {
     /// containerd does not stop, or something is left; the message lists it.
     pub fn finish(mut self) -> Result<()> {
         left::check(&self)?;
+        self.driver.remove_pods(self.token())?;
         self.daemon.stop()?;
         self.netns.release()?;
         self.scratch.finish()
@@ -245,16 +251,24 @@ fn install(dir: &Path, name: &str, shim: &Path) -> Result<()> {
     fs::rename(new, target).context("renaming a link")
 }
 
-/// CRI's part of the configuration. Each test has a root for runc of its own: the state of all
-/// daemons' containers in `k8s.io` would be in one directory otherwise. containerd 1.6 hands options
-/// to runtimes of other names than runc's only by such a file.
-fn cri_config(dir: &Path) -> String {
-    let dir = dir.display();
+/// What the handler tells the shim. Each test has a root for runc of its own: the state of all
+/// daemons' containers in `k8s.io` would be in one directory otherwise.
+fn options(dir: &Path, driver: Driver) -> String {
+    let systemd = driver == Driver::Systemd;
+    format!("Root = \"{}/runc\"\nSystemdCgroup = {systemd}\n", dir.display())
+}
+
+/// CRI's part of the configuration. containerd 1.6 hands options to runtimes of other names than
+/// runc's only by a file.
+fn cri_config(dir: &Path, driver: Driver) -> String {
+    let runc = options(dir, driver);
+    let (dir, no_apparmor) = (dir.display(), !apparmor::is_enabled());
     format!(
         r#"
 [plugins."io.containerd.grpc.v1.cri"]
     sandbox_image = "{PAUSE}"
-    disable_apparmor = true
+    disable_apparmor = {no_apparmor}
+    disable_hugetlb_controller = false
     restrict_oom_score_adj = true
     netns_mounts_under_state_dir = true
     stats_collect_period = 1
@@ -268,8 +282,7 @@ fn cri_config(dir: &Path) -> String {
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
         runtime_type = "io.containerd.runc.v2"
         [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-            Root = "{dir}/runc"
-"#
+{runc}"#
     )
 }
 

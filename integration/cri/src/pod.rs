@@ -37,14 +37,15 @@ impl Node {
             namespace_options: Some(namespaces),
             ..Default::default()
         };
+        let uid = format!("{}-{name}", self.token());
         let linux = LinuxPodSandboxConfig {
-            cgroup_parent: format!("/{}", self.token()),
+            cgroup_parent: self.driver().parent(self.token(), &uid),
             security_context: Some(security),
             ..Default::default()
         };
         let metadata = PodSandboxMetadata {
             name: name.to_owned(),
-            uid: format!("{}-{name}", self.token()),
+            uid,
             namespace: "default".to_owned(),
             attempt: 0,
         };
@@ -125,6 +126,20 @@ impl Pod {
     /// It has none.
     pub fn ip(&self, node: &Node) -> Result<String> {
         Ok(self.status(node)?.network.context("no network")?.ip)
+    }
+
+    /// The path of its cgroup, which has those of its containers.
+    pub fn cgroup(&self, node: &Node) -> String {
+        node.driver().pod_path(self.cgroup_parent())
+    }
+
+    /// The path of a container's cgroup, as in /proc/PID/cgroup.
+    pub fn cgroup_of(&self, node: &Node, container: &str) -> String {
+        node.driver().container_path(self.cgroup_parent(), container)
+    }
+
+    fn cgroup_parent(&self) -> &str {
+        self.config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
     }
 
     /// A configuration of a container of it, that runs `command` as root.

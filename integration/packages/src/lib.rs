@@ -4,6 +4,7 @@
 
 mod blocks;
 mod manifest;
+pub mod published;
 
 use std::fs;
 use std::path::{Path, PathBuf};

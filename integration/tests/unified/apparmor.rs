@@ -5,50 +5,16 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use wedge_integration::apparmor::Profile;
 use wedge_integration::proc::Proc;
 use wedge_integration::rpc::{Code, RpcError};
 use wedge_integration::{Cmd, Lab, Process, Ran, Rig, Spec, Stdio, payload, wait};
 
 use crate::assert_vm;
 
-/// Denies one thing, so that a label that does nothing is seen.
-const PROFILE: &str = "(attach_disconnected,mediate_deleted) {
-  file, network, capability, mount, umount, pivot_root, ptrace, signal, unix,
-  deny /dev/shm/denied w,
-}";
-
-/// A profile in the kernel.
-struct Profile {
-    name: String,
-    text: String,
-}
-
-impl Profile {
-    fn load(lab: &Lab) -> Result<Profile> {
-        assert_vm();
-        let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled")?;
-        assert_eq!(enabled, "Y\n");
-        let name = format!("wedge-{}", lab.namespace());
-        let text = format!("profile {name} flags={PROFILE}\n");
-        let profile = Profile { name, text };
-        profile.parser("-a")?;
-        Ok(profile)
-    }
-
-    fn parser(&self, action: &str) -> Result<()> {
-        let parser = Cmd::new("/sbin/apparmor_parser").args([action, "--skip-cache"]);
-        parser.stdin(self.text.as_str()).output()?.assert_ok();
-        Ok(())
-    }
-
-    fn unload(self) -> Result<()> {
-        self.parser("-R")
-    }
-
-    /// What `proc_pid_attr(5)` says of who is confined by it.
-    fn label(&self) -> String {
-        format!("{} (enforce)\n", self.name)
-    }
+fn load(lab: &Lab) -> Result<Profile> {
+    assert_vm();
+    Profile::load(lab.namespace())
 }
 
 /// A bench whose execs are made in one of the ways of docs/configuration.md.
@@ -80,8 +46,8 @@ fn an_exec_has_the_profile_it_asks_for() -> Result<()> {
         echo a >/dev/shm/denied";
     let ways = [("native", 4), ("runtime", 0)].map(|(exec, native)| -> Result<Vec<Ran>> {
         let lab = lab(exec)?;
-        let profile = Profile::load(&lab)?;
-        let spec = pause().set("/process/apparmorProfile", profile.name.clone());
+        let profile = load(&lab)?;
+        let spec = pause().set("/process/apparmorProfile", profile.name());
         let rig = Rig::telling(lab, &spec)?;
         rig.run()?;
         let script = || Process::new(["sh", "-c", SCRIPT]);
@@ -89,9 +55,9 @@ fn an_exec_has_the_profile_it_asks_for() -> Result<()> {
         let denied = format!("{0}{0}a\n", profile.label());
         let mut all = Vec::new();
         for (id, process) in [
-            ("root", confined(script(), &profile.name)),
-            ("may-gain", confined(script(), &profile.name).set("noNewPrivileges", false)),
-            ("user", confined(script(), &profile.name).set("user", user)),
+            ("root", confined(script(), profile.name())),
+            ("may-gain", confined(script(), profile.name()).set("noNewPrivileges", false)),
+            ("user", confined(script(), profile.name()).set("user", user)),
             // The container's is not the exec's, as with runc.
             ("none", script()),
         ] {
@@ -100,7 +66,7 @@ fn an_exec_has_the_profile_it_asks_for() -> Result<()> {
                 assert_eq!((ran.status, ran.stdout.as_str()), (1, denied.as_str()), "{ran:?}");
                 ensure!(ran.stderr.contains("denied: Permission denied"), "{ran:?}");
             }
-            let stdout = ran.stdout.replace(&profile.name, "NAME");
+            let stdout = ran.stdout.replace(profile.name(), "NAME");
             all.push(Ran { pid: 0, stdout, ..ran });
         }
         counted(&rig, exec, native, 0)?;
@@ -142,7 +108,7 @@ fn without_its_profile_an_exec_fails() -> Result<()> {
 #[test]
 fn a_faked_proc_changes_nothing_about_the_profile() -> Result<()> {
     let lab = lab("auto")?;
-    let profile = Profile::load(&lab)?;
+    let profile = load(&lab)?;
     let rig = Rig::telling(lab, &pause())?;
     let init = Proc(rig.run()?);
     for (number, fake) in [
@@ -175,7 +141,7 @@ fn in_mounts(process: Proc, script: &str) -> Result<()> {
 /// The label of an exec that asks for `profile`, as the host sees it.
 fn label_of_exec(rig: &Rig, exec: &str, profile: &Profile) -> Result<String> {
     let args = [payload::PATH, "pause"];
-    let process = confined(Process::new(args), &profile.name);
+    let process = confined(Process::new(args), profile.name());
     rig.shim.exec(rig.id(), exec, &process, &Stdio::null())?;
     let process = Proc(rig.shim.start(rig.id(), exec)?);
     // execve closes what we notice it by before it changes the label, and that before this.
@@ -197,7 +163,7 @@ fn in_a_user_namespace_the_profile_is_on_or_the_exec_fails() -> Result<()> {
     let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
     let own = ["pid", "ipc", "uts", "mount", "network", "user"].map(|kind| json!({ "type": kind }));
     let lab = lab("auto")?;
-    let profile = Profile::load(&lab)?;
+    let profile = load(&lab)?;
     let spec = pause()
         .set("/linux/namespaces", json!(own))
         .set("/linux/uidMappings", map.clone())
@@ -207,7 +173,7 @@ fn in_a_user_namespace_the_profile_is_on_or_the_exec_fails() -> Result<()> {
     let init = Proc(rig.run()?);
     assert_eq!(label_of_exec(&rig, "masked", &profile)?, profile.label());
     in_mounts(init, "umount /proc/timer_list; umount /proc/acpi; umount /proc")?;
-    let process = confined(Process::new(["true"]), &profile.name);
+    let process = confined(Process::new(["true"]), profile.name());
     let refused = rig.run_exec("none", &process)?;
     ensure!(matches!(refused, Err(RpcError::Status { code: Code::UNKNOWN, .. })), "{refused:?}");
     counted(&rig, "auto", 1, 1)?;

@@ -100,7 +100,7 @@ fn a_running_container_is_removed_with_all_that_it_started() -> Result<()> {
     let script = "for i in 1 2 3 4 5; do sleep 1000 & done; echo up; wait";
     let container = pod.run(&node, "main", &["sh", "-c", script])?;
     container.wait_log("up")?;
-    let cgroup = format!("/{}/{}", node.token(), container.id());
+    let cgroup = pod.cgroup_of(&node, container.id());
     let members = || {
         let all = wedge_integration::proc::Proc::all().into_iter();
         all.filter(|proc| proc.cgroups().is_ok_and(|text| text.contains(&cgroup))).count()

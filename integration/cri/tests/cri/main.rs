@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a kubelet asks of containerd, with the handler of the shim under test.
 
+mod cgroups;
 mod containers;
 mod execs;
 mod handlers;
@@ -11,3 +12,4 @@ mod pods;
 mod resources;
 mod security;
 mod streams;
+mod unified;

@@ -7,3 +7,4 @@ mod installed;
 mod installer;
 mod manifests;
 mod pages;
+mod published;

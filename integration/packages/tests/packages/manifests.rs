@@ -11,7 +11,7 @@ use wedge_package_tests::{check, documents_in, render, root};
 const BASE: &str = "dist/kubernetes/base";
 const CHART: &str = "dist/helm/wedge";
 
-fn base() -> Result<Vec<Value>> {
+pub(crate) fn base() -> Result<Vec<Value>> {
     let dir = root().join(BASE);
     let yaml = fs::read_to_string(dir.join("kustomization.yaml"))?;
     let kustomization = documents_in(&yaml)?.pop().context("empty")?;
