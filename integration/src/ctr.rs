@@ -44,8 +44,9 @@ impl Ctr {
     pub fn cmd<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Cmd {
         // ctr opens its ends of the FIFOs in the background, and gives up on what is not open when
         // the process has ended: on a busy machine it loses the output of a short one. Real-time
-        // priority leaves it no time to be late.
-        let priority = Cmd::new("chrt").args(["--fifo", "1", "ctr"]);
+        // priority leaves it no time to be late. Its threads must take turns, though (--rr): with --fifo
+        // Go's sweeper has been seen to spin for ever before the thread that it waited for.
+        let priority = Cmd::new("chrt").args(["--rr", "1", "ctr"]);
         let global = priority.env(TOKEN_VARIABLE, &self.token).args(self.global_args());
         args.into_iter().fold(global, |cmd, arg| cmd.arg(arg.as_ref()))
     }

@@ -11,10 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs, statfs};
 
 use crate::leftovers::{self, Names};
 use crate::proc::{self, Proc};
@@ -41,6 +40,8 @@ pub struct Scratch {
     dir: PathBuf,
     groupings: Mutex<Vec<String>>,
     finished: AtomicBool,
+    /// What all directories are in. While it is open it stays mounted.
+    held: Mutex<Option<fs::File>>,
 }
 
 impl Scratch {
@@ -50,10 +51,7 @@ impl Scratch {
     /// A file operation or a mount fails.
     pub fn new() -> Result<Scratch> {
         let base = base();
-        fs::create_dir_all(&base)?;
-        if base == Path::new(BASE) {
-            keep_in_memory(&base)?;
-        }
+        let held = hold(&base)?;
         let dead = |owner: u32, start: u64| {
             Proc(owner).stat().map_or(true, |stat| stat.start_time != start)
         };
@@ -64,7 +62,8 @@ impl Scratch {
         let start = Proc(process::id()).stat()?.start_time;
         fs::write(dir.join("owner"), format!("{} {start}", process::id()))?;
         let (groupings, finished) = (Mutex::default(), AtomicBool::new(false));
-        let scratch = Scratch { token, dir, groupings, finished };
+        let held = Mutex::new(Some(held));
+        let scratch = Scratch { token, dir, groupings, finished, held };
         fs::create_dir(scratch.dir.join("etc"))?;
         scratch.configure("")?;
         Ok(scratch)
@@ -152,7 +151,20 @@ impl Scratch {
         })?;
         self.finished.store(true, Ordering::Relaxed);
         leftovers::purge(&names);
-        fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))
+        fs::remove_dir_all(&self.dir)
+            .with_context(|| format!("removing {}", self.dir.display()))?;
+        self.let_go();
+        Ok(())
+    }
+
+    /// The last one takes the tmpfs away, unless a failed test has left its directory there.
+    fn let_go(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let base = base();
+        if fs::read_dir(&base).is_ok_and(|mut all| all.next().is_none()) {
+            // Not where nothing was mounted, nor as long as others hold it.
+            umount2(&base, MntFlags::UMOUNT_NOFOLLOW).ok();
+        }
     }
 
     /// Ends everything and removes it, the directory too, by force and without a word: when the
@@ -161,6 +173,7 @@ impl Scratch {
         self.finished.store(true, Ordering::Relaxed);
         leftovers::purge(&self.names());
         fs::remove_dir_all(&self.dir).ok();
+        self.let_go();
     }
 
     /// Ends and removes whatever this process has made and not yet finished, as
@@ -200,21 +213,24 @@ fn base() -> PathBuf {
     std::env::var_os("WEDGE_TEST_DIR").map_or(PathBuf::from(BASE), PathBuf::from)
 }
 
-/// Mounts a tmpfs on `base` where that is on a disk, as `/run` is on no common system. It stays. The
-/// fsync(2) of a containerd waits for all that a disk has to do, which was more than two minutes.
-fn keep_in_memory(base: &Path) -> Result<()> {
-    let in_memory = || Ok::<_, Errno>(statfs(base)?.filesystem_type() == TMPFS_MAGIC);
-    if in_memory()? {
-        return Ok(());
+/// Opens the directory of all tests, with a tmpfs mounted there if it is on a disk, as `/run` is on no
+/// common system. The fsync(2) of a containerd waits for all that a disk has to do, which was more
+/// than two minutes.
+fn hold(base: &Path) -> Result<fs::File> {
+    loop {
+        fs::create_dir_all(base)?;
+        let dir = fs::File::open(base)?;
+        if base != Path::new(BASE) || fstatfs(&dir)?.filesystem_type() == TMPFS_MAGIC {
+            return Ok(dir);
+        }
+        let alone = Flock::lock(dir, FlockArg::LockExclusive);
+        let _alone = alone.map_err(|(_, errno)| errno).context("locking")?;
+        // Another test may have been first: the path leads to its mount then, not to what is locked.
+        if statfs(base)?.filesystem_type() != TMPFS_MAGIC {
+            mount(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                .with_context(|| format!("tmpfs on {}", base.display()))?;
+        }
     }
-    let below = Flock::lock(fs::File::open(base)?, FlockArg::LockExclusive);
-    let _alone = below.map_err(|(_, errno)| errno).context("locking")?;
-    // Another test may have been first: the path leads to its mount then, not to what is locked.
-    if !in_memory()? {
-        mount(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-            .with_context(|| format!("tmpfs on {}", base.display()))?;
-    }
-    Ok(())
 }
 
 /// Purges the directories of processes, known by pid and start time, of which `is_due` is true:

@@ -161,7 +161,9 @@ fn pods_come_and_go() -> Result<()> {
             }
             Ok(pod)
         })?;
-        let memory = shims(&node).into_iter().filter_map(|shim| shim.memory().ok());
+        // With what each keeps for its execs.
+        let processes = shims(&node).into_iter().flat_map(Proc::forkers);
+        let memory = processes.filter_map(|process| process.memory().ok());
         let memory: u64 = memory.map(|memory| memory.pss).sum();
         in_parallel(4, pods, |number| made.get(number).context("no pod")?.end(&node))?;
         println!("{pods} pods: {:?}, {memory} KiB of shims", begun.elapsed());
