@@ -25,8 +25,13 @@ fn a_pod_lives_and_dies() -> Result<()> {
     let command = ["sh", "-c", "echo out; echo err >&2; exec sleep 1000"];
     let container = pod.run(&node, "main", &command)?;
     assert_eq!(container.status()?.state(), ContainerState::ContainerRunning);
-    container.wait_log("out\n")?;
-    assert_eq!(container.log("stderr")?, "err\n");
+    for (stream, text) in [("stdout", "out\n"), ("stderr", "err\n")] {
+        wait::until(&format!("it has logged {text:?}"), || {
+            let log = container.log(stream)?;
+            ensure!(log == text, "{stream}: {log:?}");
+            Ok(())
+        })?;
+    }
     let ran = container.try_exec(&["sh", "-c", "echo $FROM; hostname; exit 5"], 10)?;
     assert_eq!((ran.code, ran.stdout.as_str()), (5, "image\nweb\n"));
     assert_eq!(Proc::shim("k8s.io", pod.id())?, shim, "the pod has one shim");
