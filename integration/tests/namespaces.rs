@@ -192,20 +192,33 @@ impl Bench {
 
     /// What the shim and its children hold of a container.
     fn held(&self, bundle: &Bundle, namespaces: &BTreeSet<String>) -> Result<Vec<String>> {
-        let mut held = Vec::new();
-        for process in [vec![self.shim.proc()], self.shim.proc().children()].concat() {
-            let all = process.namespaces()?;
-            held.extend(
-                all.intersection(namespaces).map(|name| format!("{process:?} is in {name}")),
-            );
-            let fds = process.fds()?;
-            let theirs =
-                |target: &&String| namespaces.contains(*target) || target.contains(bundle.id());
-            held.extend(fds.0.values().filter(theirs).map(|fd| format!("{process:?} has {fd}")));
-            let mounts = process.mounts()?;
-            let theirs = mounts.lines().filter(|line| line.contains(bundle.id()));
-            held.extend(theirs.map(|line| format!("{process:?} has the mount {line}")));
+        let mut held = Self::held_by(self.shim.proc(), bundle, namespaces)?;
+        for child in self.shim.proc().children() {
+            match Self::held_by(child, bundle, namespaces) {
+                Ok(more) => held.extend(more),
+                // A process of the container that was reaped while this looked.
+                Err(_) if !child.path("status").exists() => {}
+                Err(err) => return Err(err),
+            }
         }
+        Ok(held)
+    }
+
+    fn held_by(
+        process: Proc,
+        bundle: &Bundle,
+        namespaces: &BTreeSet<String>,
+    ) -> Result<Vec<String>> {
+        let all = process.namespaces()?;
+        let inside = all.intersection(namespaces).map(|name| format!("{process:?} is in {name}"));
+        let mut held: Vec<String> = inside.collect();
+        let fds = process.fds()?;
+        let theirs =
+            |target: &&String| namespaces.contains(*target) || target.contains(bundle.id());
+        held.extend(fds.0.values().filter(theirs).map(|fd| format!("{process:?} has {fd}")));
+        let mounts = process.mounts()?;
+        let theirs = mounts.lines().filter(|line| line.contains(bundle.id()));
+        held.extend(theirs.map(|line| format!("{process:?} has the mount {line}")));
         Ok(held)
     }
 }
