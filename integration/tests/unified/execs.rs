@@ -251,8 +251,9 @@ fn is_of_a_kill(error: &RpcError) -> bool {
 fn an_exec_that_is_killed_on_its_way_says_so() -> Result<()> {
     let bench = Bench::of(&Spec::new([payload::PATH, "pause"]).memory_limit(64 * MIB))?;
     bench.works("before")?;
-    // Nobody to kill but who comes.
+    // Nobody to kill but who comes; and the init does not run, for it might need a page, and die.
     fs::write(bench.init.path("oom_score_adj"), "-1000")?;
+    bench.init.signal(Signal::SIGSTOP)?;
     bench.write("memory.max", "4096")?;
     for number in 0..3 {
         let Err(RpcError::Status { code: Code::UNKNOWN, message }) =
@@ -264,6 +265,7 @@ fn an_exec_that_is_killed_on_its_way_says_so() -> Result<()> {
     }
     ensure!(bench.init.is_alive(), "init was killed");
     bench.write("memory.max", "max")?;
+    bench.init.signal(Signal::SIGCONT)?;
     bench.works("after")?;
     bench.end(2)
 }
