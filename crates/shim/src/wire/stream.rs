@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The halves of a connected socket, which is polled for reading only.
 //!
-//! tokio's own socket is polled for writing too: with that, each message that the peer takes out of
-//! it wakes us for nothing, some eight times in an exec, and waking is what the peer's read(2) then
-//! takes its time for.
+//! tokio's own socket is polled for writing too: with that, a message that the peer takes out of it
+//! wakes us for nothing, and waking is what the peer's read(2) then takes its time for.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;

@@ -60,10 +60,13 @@ fn every_manifest_is_of_the_api() -> Result<()> {
     Ok(())
 }
 
-/// The chart makes what the base is, with more to choose from.
 #[test]
 fn the_chart_is_the_base() -> Result<()> {
-    let mut rendered = documents_in(&render(&templates()?, &values()?, "wedge-system")?)?;
+    is_the_base(documents_in(&render(&templates()?, &values()?, "wedge-system")?)?)
+}
+
+/// The chart makes what the base is, with more to choose from.
+pub(crate) fn is_the_base(mut rendered: Vec<Value>) -> Result<()> {
     for manifest in &mut rendered {
         let pointer = "/spec/template/spec/containers/0/env";
         if let Some(env) = manifest.pointer_mut(pointer).and_then(Value::as_array_mut) {
