@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::SigId;
 use signal_hook::low_level::{pipe, unregister};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use wedge_sys::{Polled, watch};
 
 /// Signals that have come, from now on. Several of one kind may be one: the kernel does so too.
 #[derive(Debug)]
 pub struct Signals {
-    wake: AsyncFd<UnixStream>,
+    wake: Polled<UnixStream>,
     watched: Vec<Watched>,
 }
 
@@ -36,7 +36,7 @@ impl Signals {
     pub fn new(numbers: impl IntoIterator<Item = i32>) -> io::Result<Signals> {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let mut signals = Signals { wake: watch(wake)?, watched: Vec::new() };
+        let mut signals = Signals { wake: watch(wake, Interest::READABLE)?, watched: Vec::new() };
         for number in numbers {
             let raised = Arc::new(AtomicBool::new(false));
             // In this order: whoever is woken finds the flag.
@@ -74,15 +74,6 @@ impl Drop for Signals {
             unregister(handler);
         }
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              a socket of std owns its own, and keeps it until it is dropped"
-)]
-fn watch(socket: UnixStream) -> io::Result<AsyncFd<UnixStream>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
 #[cfg(test)]

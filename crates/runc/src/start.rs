@@ -14,9 +14,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
-use wedge_sys::PidFd;
+use wedge_sys::{PidFd, watch};
 
 use crate::container::{Container, Status};
 use crate::dialect::Dialect;
@@ -107,7 +106,7 @@ impl Container {
 /// Waits for the init's byte. `false` when there will be none.
 async fn answer(fifo: OwnedFd, init: &PidFd) -> io::Result<bool> {
     let fifo = Receiver::from_owned_fd(fifo)?;
-    let ended = watch(init)?;
+    let ended = watch(init.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
     loop {
         let ready = tokio::select! {
             ready = fifo.readable() => ready.map(|()| true)?,
@@ -139,14 +138,4 @@ fn look(read: io::Result<usize>) -> io::Result<Look> {
         Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(Look::Pending),
         Err(err) => Err(err),
     }
-}
-
-/// Readable from when the process has ended.
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              this one owns its own, and keeps it until it is dropped"
-)]
-fn watch(init: &PidFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(init.as_fd().try_clone_to_owned()?, Interest::READABLE)
 }

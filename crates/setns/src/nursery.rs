@@ -13,10 +13,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::io::Interest;
 use wedge_reaper::{ExitWatch, Reaper};
 use wedge_setns_wire::{REQUEST, fd};
+use wedge_sys::watch;
 
-use crate::socket::{self, readable};
+use crate::socket;
 
 /// How long the answer to a request may follow what came of it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -85,7 +87,7 @@ impl Nursery {
     pub(crate) async fn has_born(&self, number: u32) -> bool {
         let known = || self.requests().open.get(&number).copied().unwrap_or_default();
         let listen = async {
-            let socket = readable(self.socket.try_clone()?)?;
+            let socket = watch(self.socket.try_clone()?, Interest::READABLE)?;
             loop {
                 self.requests().hear(&self.socket)?;
                 if known() {

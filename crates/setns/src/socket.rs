@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// Our end, and the helper's. Only ours does not block, and is told who sends what.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -16,13 +14,4 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     setsockopt(&ours, sockopt::PassCred, &true)?;
     Ok((ours, theirs))
-}
-
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              this owns its own"
-)]
-pub(crate) fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
 }

@@ -13,10 +13,9 @@ use std::sync::Arc;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::sys::stat::fstat;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use wedge_reaper::{Exit, ExitStatus, ExitWatch, Expectation, Reaper};
 use wedge_setns_wire::{GO, Kind, PACKET, Report, Stage, fd};
-use wedge_sys::{PidFd, Received};
+use wedge_sys::{PidFd, Polled, Received, watch};
 
 use crate::error::{Error, Failure, Unsupported};
 use crate::exec::{Started, failed};
@@ -24,7 +23,6 @@ use crate::host::Host;
 use crate::limits;
 use crate::nursery::Nursery;
 use crate::plan::Plan;
-use crate::socket::readable;
 use crate::stages::{Context, explain, failure};
 
 const SIGKILL: i32 = 9;
@@ -88,7 +86,7 @@ impl From<Stopped> for Failure {
 /// A conversation with the helper.
 #[derive(Debug)]
 pub(crate) struct Talk {
-    socket: AsyncFd<OwnedFd>,
+    socket: Polled<OwnedFd>,
     /// The inode of the helper's end.
     theirs: u64,
     nursery: Arc<Nursery>,
@@ -110,7 +108,7 @@ impl Talk {
     ) -> Result<Talk, Failure> {
         let [_, _, _, theirs, ..] = fds;
         let theirs = fstat(theirs).map_err(|err| failed(err.into()))?.st_ino;
-        let socket = readable(socket).map_err(failed)?;
+        let socket = watch(socket, Interest::READABLE).map_err(failed)?;
         let expected = Some(reaper.expect());
         let nursery = || {
             let none = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));

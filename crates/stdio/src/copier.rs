@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use wedge_sys::Polled;
 
 use crate::copy;
 use crate::error::Error;
@@ -182,7 +182,7 @@ impl Copier {
 
 /// A [`Sink`] in use.
 enum OpenSink {
-    Fifo { path: PathBuf, writer: AsyncFd<File>, reader: File, attended: bool },
+    Fifo { path: PathBuf, writer: Polled<File>, reader: File, attended: bool },
     File(LogFile),
 }
 
@@ -223,8 +223,8 @@ fn finish(unfinished: &watch::Sender<usize>) {
     unfinished.send_modify(|unfinished| *unfinished = unfinished.saturating_sub(1));
 }
 
-fn watched(stream: &'static str, file: File, interest: Interest) -> Result<AsyncFd<File>, Error> {
-    copy::watch(file, interest).map_err(|source| Error::Watch { stream, source })
+fn watched(stream: &'static str, file: File, interest: Interest) -> Result<Polled<File>, Error> {
+    wedge_sys::watch(file, interest).map_err(|source| Error::Watch { stream, source })
 }
 
 fn low_half(number: u32) -> u16 {

@@ -25,16 +25,6 @@ use tokio::task::consume_budget;
 /// More than a pipe of default size holds, so one call empties it.
 const SPLICE_MAX: usize = 1 << 20;
 
-/// Registers `file`, which must be non-blocking, with the current runtime for `interest` only.
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              a File owns its own, and keeps it until it is dropped"
-)]
-pub(crate) fn watch(file: File, interest: Interest) -> io::Result<AsyncFd<File>> {
-    AsyncFd::with_interest(file, interest)
-}
-
 /// Copies the output of a process to its fifo until all writers of the pipe are gone. When the
 /// fifo fails, the rest is read and dropped, so that the process neither blocks nor gets SIGPIPE
 /// (containerd #12462).

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::consume_budget;
+use wedge_sys::Polled;
 
 use crate::copy;
 use crate::pipe::set_nonblocking;
@@ -18,7 +19,7 @@ use crate::pipe::set_nonblocking;
 /// A pty master. The pty is gone, and its session gets SIGHUP, when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Terminal {
-    master: AsyncFd<File>,
+    master: Polled<File>,
     /// The slave, held open. Whenever *nobody* has the slave open, as between the OCI runtime's
     /// own init and a program that opens `/dev/console` anew, the master reads `EIO` and polls
     /// `EPOLLHUP`: that is not the end, but it looks like it, and no edge tells when it is over.
@@ -29,7 +30,7 @@ impl Terminal {
     pub(crate) fn new(master: OwnedFd) -> io::Result<Terminal> {
         set_nonblocking(&master)?;
         let slave = wedge_sys::open_pty_peer(&master)?;
-        let master = copy::watch(master.into(), Interest::READABLE | Interest::WRITABLE)?;
+        let master = wedge_sys::watch(File::from(master), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Terminal { master, _slave: slave })
     }
 
@@ -42,7 +43,7 @@ impl Terminal {
     /// The end of stdin sets `stop` too: like Go, which closes the master then.
     pub(crate) async fn run(
         &self,
-        stdin: Option<(PathBuf, AsyncFd<File>)>,
+        stdin: Option<(PathBuf, Polled<File>)>,
         stdout: (&Path, &AsyncFd<File>),
         stop: &watch::Sender<bool>,
     ) {

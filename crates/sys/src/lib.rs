@@ -24,6 +24,7 @@ mod spawn;
 mod tty;
 mod user_namespace;
 mod wait;
+mod watch;
 
 pub use ancillary::{Received, receive, receive_fd};
 pub use fd::{stderr_to, take_inherited};
@@ -42,3 +43,4 @@ pub use spawn::prepare_child;
 pub use tty::{is_tty, set_window_size};
 pub use user_namespace::spawn_in_user_namespace;
 pub use wait::{Ended, Reaped, reap_next};
+pub use watch::{Polled, watch};

@@ -14,11 +14,7 @@ mod v2;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, is_gone};
@@ -115,16 +111,6 @@ fn open(pid: u32, dir: &Path, name: &str) -> Result<File, Error> {
         }
         Error::Io { operation: "open", path, source }
     })
-}
-
-/// Registers `file` with the runtime, for `interest` only.
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              these own theirs, and keep it until they are dropped"
-)]
-fn poll<T: AsRawFd + Into<OwnedFd>>(file: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(file, interest)
 }
 
 /// By how much the counter `now` exceeds the one `seen`, which it replaces.

@@ -8,20 +8,19 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
+use wedge_sys::{Polled, watch};
 
-use super::{growth, log_unless_gone, open, poll};
+use super::{growth, log_unless_gone, open};
 use crate::error::Error;
 use crate::keyed;
 
@@ -36,7 +35,7 @@ const NESTED: usize = 256;
 pub(super) struct Source {
     dir: PathBuf,
     control: File,
-    event: AsyncFd<EventFd>,
+    event: Polled<File>,
     state: Mutex<State>,
 }
 
@@ -70,8 +69,8 @@ impl Source {
         opened
             .and_then(|mut file| file.write_all(line.as_bytes()))
             .map_err(Error::io("write", &registration))?;
-        let event =
-            poll(event, Interest::READABLE).map_err(Error::io("poll an eventfd for", &path))?;
+        let event = watch(File::from(OwnedFd::from(event)), Interest::READABLE)
+            .map_err(Error::io("poll an eventfd for", &path))?;
         let state = Mutex::new(State { own, nested, pending: 0 });
         Ok(Source { dir: dir.to_owned(), control, event, state })
     }
@@ -136,9 +135,10 @@ impl Source {
     /// Takes the notifications since the last call from the eventfd. Read directly, not through
     /// the reactor, which may not have run since the last one came.
     fn notifications(&self) -> io::Result<u64> {
-        match self.event.get_ref().read() {
-            Err(Errno::EAGAIN) => Ok(0),
-            read => Ok(read?),
+        let mut counter = [0; 8];
+        match self.event.get_ref().read_exact(&mut counter) {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            read => read.map(|()| u64::from_ne_bytes(counter)),
         }
     }
 

@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
+use wedge_sys::{Polled, watch};
 
 use super::kernel_log::KernelLog;
-use super::{growth, log_unless_gone, open, poll};
+use super::{growth, log_unless_gone, open};
 use crate::error::{Error, is_gone};
 use crate::hierarchy::unified;
 use crate::keyed;
@@ -32,8 +33,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// The two files of one cgroup, held open: a cgroup made later under the same name is not ours.
 #[derive(Debug)]
 pub(super) struct Source {
-    memory: AsyncFd<File>,
-    cgroup: AsyncFd<File>,
+    memory: Polled<File>,
+    cgroup: Polled<File>,
     /// `oom_kill` as last reported.
     seen: Mutex<u64>,
     /// `oom_kill` in the beginning.
@@ -56,8 +57,8 @@ impl Source {
     }
 
     fn watch(memory: File, cgroup: File) -> io::Result<Source> {
-        let memory = poll(memory, Interest::PRIORITY)?;
-        let cgroup = poll(cgroup, Interest::PRIORITY)?;
+        let memory = watch(memory, Interest::PRIORITY)?;
+        let cgroup = watch(cgroup, Interest::PRIORITY)?;
         // Only what changes after a read wakes a poll (`kernfs_generic_poll`).
         populated(cgroup.get_ref())?;
         let baseline = kills(memory.get_ref())?;

@@ -11,35 +11,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+use wedge_sys::{Polled, watch};
 
 /// What comes from the peer.
 #[derive(Debug)]
-pub(crate) struct ReadHalf(Arc<AsyncFd<net::UnixStream>>);
+pub(crate) struct ReadHalf(Arc<Polled<net::UnixStream>>);
 
 /// What goes to the peer.
 #[derive(Debug)]
 pub(crate) struct WriteHalf {
-    socket: Arc<AsyncFd<net::UnixStream>>,
+    socket: Arc<Polled<net::UnixStream>>,
     /// While the socket is full: polled for writing.
-    full: Option<AsyncFd<net::UnixStream>>,
+    full: Option<Polled<net::UnixStream>>,
 }
 
 /// Takes a socket from tokio and halves it. It is closed with the second half.
 pub(crate) fn split(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     let socket = Arc::new(watch(stream.into_std()?, Interest::READABLE)?);
     Ok((ReadHalf(Arc::clone(&socket)), WriteHalf { socket, full: None }))
-}
-
-#[expect(
-    deprecated,
-    reason = "tokio's replacement is unsafe, for types that may give away another's descriptor: \
-              a socket of std owns its own, and keeps it until it is dropped"
-)]
-fn watch(socket: net::UnixStream, interest: Interest) -> io::Result<AsyncFd<net::UnixStream>> {
-    AsyncFd::with_interest(socket, interest)
 }
 
 impl AsyncRead for ReadHalf {

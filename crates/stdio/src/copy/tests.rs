@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
+use wedge_sys::{Polled, watch};
+
 use super::*;
 use crate::pipe::Pipe;
 use crate::request::Owner;
 
-fn pipe() -> (AsyncFd<File>, File) {
+fn pipe() -> (Polled<File>, File) {
     let pipe = Pipe::output("stdout", Owner::default()).unwrap();
     (watch(pipe.ours, Interest::READABLE).unwrap(), pipe.theirs.unwrap().into())
 }
 
-fn broken() -> AsyncFd<File> {
+fn broken() -> Polled<File> {
     let pipe = Pipe::input(Owner::default()).unwrap();
     drop(pipe.theirs);
     watch(pipe.ours, Interest::WRITABLE).unwrap()
