@@ -108,13 +108,6 @@ impl Runtime {
         &self.binary
     }
 
-    /// Whether it is runc or crun, by the name of its file, which have a directory of each of their
-    /// containers: a wrapper may do more.
-    pub fn keeps_directories(&self) -> bool {
-        let name = Path::new(&self.binary).file_name();
-        ["runc", "crun"].iter().any(|known| name == Some(known.as_ref()))
-    }
-
     /// The directory of the runtime's state for this namespace.
     pub fn root(&self) -> &Path {
         &self.root
@@ -385,14 +378,9 @@ mod tests {
             (runtime.binary(), runtime.root()),
             ("runc", Path::new("/run/containerd/runc/ns"))
         );
-        assert!(runtime.keeps_directories());
         let options =
             Options { root: "/r".to_owned(), binary_name: "crun".to_owned(), ..Options::default() };
         let runtime = make(options);
         assert_eq!((runtime.binary(), runtime.root()), ("crun", Path::new("/r/ns")));
-        for (name, known) in [("/usr/bin/crun", true), ("/x/runc", true), ("/runc/x", false)] {
-            let options = Options { binary_name: name.to_owned(), ..Options::default() };
-            assert_eq!(make(options).keeps_directories(), known, "{name}");
-        }
     }
 }

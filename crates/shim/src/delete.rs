@@ -14,6 +14,7 @@ use protobuf::{Message, MessageField};
 use tokio::time::{Instant, timeout_at};
 use wedge_oci::{Bundle, Options, Runtime, unmount_last_resort};
 use wedge_reaper::{ExitStatus, Reaper};
+use wedge_runc::Dialect;
 
 use crate::args::{Flags, Program};
 use crate::error::Error;
@@ -85,11 +86,12 @@ async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Opt
 }
 
 /// containerd calls this action for each shim that has ended, also when Delete has removed all; then
-/// there is nothing for the runtime to do.
+/// there is nothing for the runtime to do. runc and crun have a directory of each of their
+/// containers; a wrapper may keep more.
 async fn forget(runtime: &Runtime, id: &str) -> wedge_oci::Result<()> {
     let known = runtime.root().join(id).symlink_metadata();
-    if runtime.keeps_directories() && known.is_err_and(|err| err.kind() == io::ErrorKind::NotFound)
-    {
+    let gone = known.is_err_and(|err| err.kind() == io::ErrorKind::NotFound);
+    if gone && Dialect::of_binary(runtime.binary()).is_some() {
         return Ok(());
     }
     runtime.delete(true).await
