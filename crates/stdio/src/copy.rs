@@ -12,15 +12,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::consume_budget;
+use wedge_sys::poll_now;
 
 /// More than a pipe of default size holds, so one call empties it.
 const SPLICE_MAX: usize = 1 << 20;
@@ -59,7 +59,7 @@ async fn splice_all(source: &AsyncFd<File>, target: &AsyncFd<File>) -> io::Resul
         consume_budget().await;
         let mut readable = source.readable().await?;
         // Before waiting for room that an ended source does not need.
-        if readable.ready().is_read_closed() && !poll_now(source, PollFlags::POLLIN)? {
+        if readable.ready().is_read_closed() && !is_ready(source, PollFlags::POLLIN)? {
             return Ok(());
         }
         let mut writable = target.writable().await?;
@@ -68,10 +68,10 @@ async fn splice_all(source: &AsyncFd<File>, target: &AsyncFd<File>) -> io::Resul
             Ok(_) | Err(Errno::EINTR) => {}
             // Which side it was, only poll(2) can tell.
             Err(Errno::EAGAIN) => {
-                if !poll_now(source, PollFlags::POLLIN)? {
+                if !is_ready(source, PollFlags::POLLIN)? {
                     readable.clear_ready();
                 }
-                if !poll_now(target, PollFlags::POLLOUT | PollFlags::POLLERR)? {
+                if !is_ready(target, PollFlags::POLLOUT | PollFlags::POLLERR)? {
                     writable.clear_ready();
                 }
             }
@@ -80,12 +80,9 @@ async fn splice_all(source: &AsyncFd<File>, target: &AsyncFd<File>) -> io::Resul
     }
 }
 
-/// Whether one of `events` is there, poll(2).
-fn poll_now(file: &AsyncFd<File>, events: PollFlags) -> io::Result<bool> {
-    let mut fds = [PollFd::new(file.get_ref().as_fd(), events)];
-    poll(&mut fds, PollTimeout::ZERO)?;
-    let [fd] = fds;
-    Ok(fd.revents().is_some_and(|found| found.intersects(events)))
+/// Whether one of `events` is there.
+fn is_ready(file: &AsyncFd<File>, events: PollFlags) -> io::Result<bool> {
+    Ok(poll_now(file.get_ref(), events)?.intersects(events))
 }
 
 /// Reads until the end of the source, to nowhere.

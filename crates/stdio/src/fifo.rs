@@ -3,13 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use tokio::time::sleep;
+use wedge_sys::poll_now;
 
 use crate::error::Error;
 
@@ -107,8 +108,5 @@ impl Patience {
 }
 
 fn polls(file: &File, event: PollFlags) -> bool {
-    let mut fds = [PollFd::new(file.as_fd(), event)];
-    let polled = poll(&mut fds, PollTimeout::ZERO);
-    let [fd] = fds;
-    polled.is_ok() && fd.revents().is_some_and(|events| events.contains(event))
+    poll_now(file, event).is_ok_and(|found| found.contains(event))
 }

@@ -43,4 +43,4 @@ pub use spawn::prepare_child;
 pub use tty::{is_tty, set_window_size};
 pub use user_namespace::spawn_in_user_namespace;
 pub use wait::{Ended, Reaped, reap_next};
-pub use watch::{Polled, watch};
+pub use watch::{Polled, poll_now, watch};

@@ -4,7 +4,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
+
+use crate::watch::poll_now;
 
 /// A process, referred to by pidfd_open(2). It stays this process when the pid is reused.
 #[derive(Debug)]
@@ -45,9 +47,7 @@ impl PidFd {
     /// Whether the process has ended, all of its threads, reaped or not: the descriptor is readable
     /// then, pidfd_open(2).
     pub fn has_ended(&self) -> bool {
-        let mut entries = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        // Without a timeout poll does not wait, and so is not interrupted.
-        poll(&mut entries, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        poll_now(&self.0, PollFlags::POLLIN).is_ok_and(|found| !found.is_empty())
     }
 }
 
@@ -60,6 +60,7 @@ impl AsFd for PidFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::poll::{PollFd, PollTimeout, poll};
     use std::process::Stdio;
 
     #[test]

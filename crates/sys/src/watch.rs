@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Descriptors whose readiness tokio tells.
+//! The readiness of descriptors: told by tokio, or asked for.
 
 use std::io;
 use std::ops::Deref;
+use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -38,6 +41,25 @@ impl<T: sealed::Owner> Deref for Polled<T> {
     }
 }
 
+/// Which of `events` are there now, and which errors, poll(2). It does not wait.
+///
+/// # Errors
+/// `ENOMEM`. Not `EINTR`: a signal that comes meanwhile interrupts even a poll without a timeout
+/// (`do_poll`, fs/select.c), when nothing is ready, and then it asks again.
+pub fn poll_now(fd: impl AsFd, events: PollFlags) -> io::Result<PollFlags> {
+    let mut entries = [PollFd::new(fd.as_fd(), events)];
+    loop {
+        match poll(&mut entries, PollTimeout::ZERO) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(_) => {
+                let [entry] = entries;
+                return Ok(entry.revents().unwrap_or(PollFlags::empty()));
+            }
+        }
+    }
+}
+
 mod sealed {
     /// Types of std that own one descriptor, and no other ever.
     pub trait Owner: std::os::fd::AsRawFd {}
@@ -51,8 +73,35 @@ mod sealed {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::sys::pthread::{pthread_kill, pthread_self};
+    use nix::sys::signal::Signal;
 
     use super::*;
+
+    /// A shim gets a SIGCHLD for each process that ends, on the thread that copies output.
+    #[test]
+    fn signals_do_not_interrupt_a_look() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let caught: std::sync::Arc<AtomicBool> = std::sync::Arc::default();
+        signal_hook::flag::register(libc::SIGUSR1, std::sync::Arc::clone(&caught)).unwrap();
+        let (looking, done) = (pthread_self(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    pthread_kill(looking, Signal::SIGUSR1).unwrap();
+                }
+            });
+            // Of so many, hundreds used to be interrupted.
+            let looks = (0..500_000).map(|_| poll_now(&ours, PollFlags::POLLIN));
+            let failed =
+                looks.filter(|look| !matches!(look, Ok(found) if found.is_empty())).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(failed, 0);
+        });
+        assert!(caught.load(Ordering::Relaxed));
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn readiness_is_told() {
