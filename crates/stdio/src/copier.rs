@@ -75,7 +75,7 @@ impl Copier {
             terminal: None,
             stop: Arc::default(),
             unfinished,
-            logger: Mutex::new(Some(logger)),
+            logger: Mutex::new(Some(logger.put_to_use())),
         }
     }
 
@@ -105,6 +105,7 @@ impl Copier {
             TerminalOutput::Logger { logger, pipe, path } => (path, pipe, None, Some(logger)),
         };
         let target = watched("stdout", writer, Interest::WRITABLE)?;
+        let logger = logger.map(Logger::put_to_use);
         tasks.spawn(async move {
             terminal.run(input, (&path, &target), &stopper).await;
             if let Some((reader, attended)) = reader {

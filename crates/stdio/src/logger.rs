@@ -47,11 +47,14 @@ impl Default for LoggerRules {
     }
 }
 
-/// A running logging binary. Dropping it asks it to end at once, and sees to it that it does.
+/// A running logging binary. Dropped before there is a process that writes to it, it is asked to
+/// end at once. Later it lives as long as its container, which may outlive the shim.
 #[derive(Debug)]
 pub(crate) struct Logger {
     pid: u32,
     exit: ExitWatch,
+    /// A process writes to it.
+    in_use: bool,
     /// Until it was told to finish.
     finish: Option<oneshot::Sender<()>>,
 }
@@ -99,7 +102,13 @@ impl Logger {
         let (finish, finished) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "ends with the logger, whose end it forces")]
         tokio::spawn(supervise(pid, exit.clone(), finished, id.to_owned()));
-        Logger { pid, exit, finish: Some(finish) }
+        Logger { pid, exit, in_use: false, finish: Some(finish) }
+    }
+
+    /// Says that a process writes to it from now on.
+    pub(crate) fn put_to_use(mut self) -> Logger {
+        self.in_use = true;
+        self
     }
 
     /// Says that nothing more is wanted of it. It gets time to read what is left and to end, then
@@ -127,8 +136,10 @@ impl Logger {
 
 impl Drop for Logger {
     fn drop(&mut self) {
-        if self.finish.is_some() {
-            // Here, and not by who supervises it: the shim may be about to end.
+        if self.in_use {
+            // Heard only if the shim is not about to end.
+            self.finish();
+        } else if self.finish.is_some() {
             signal(self.pid, &self.exit, libc::SIGTERM);
         }
     }

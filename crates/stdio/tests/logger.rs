@@ -36,12 +36,12 @@ fn run<T>(test: impl AsyncFnOnce(Reaper) -> T) -> T {
     })
 }
 
-/// A logger in a directory that only root can write to, which is its working directory.
+/// A logger in a directory of programs that only root can write to, which is its working directory.
 struct Logger(TempDir);
 
 impl Logger {
     fn new(script: &str) -> Logger {
-        let logger = Logger(tempfile::tempdir_in("/var/lib").unwrap());
+        let logger = Logger(tempfile::tempdir_in("/opt").unwrap());
         let script = format!("#!/bin/sh\ncd {}\n{script}\n", logger.0.path().display());
         fs::write(logger.path("logger"), script).unwrap();
         fs::set_permissions(logger.path("logger"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -302,6 +302,24 @@ fn it_ends_when_the_process_is_never_started() {
         assert!(begun.elapsed() < Duration::from_secs(2));
         assert_eq!(open_fds(), before);
     });
+}
+
+/// A shim that is told to end leaves its containers, and they go on writing.
+#[test]
+fn it_outlives_the_shim_with_its_container() {
+    let logger = Logger::new(&format!("trap 'echo term >how; exit' TERM\n{GOOD}"));
+    let mut stdout = run(async |reaper| {
+        let mut prepared = logger.prepare("binary-v2", &reaper).await.unwrap();
+        let (_, stdout, _) = prepared.take_child();
+        let _copier = prepared.start(None).unwrap();
+        File::from(stdout.unwrap())
+    });
+    stdout.write_all(b"more\n").unwrap();
+    drop(stdout);
+    run(async |_| {
+        until("it has ended", || logger.wrote("how").is_some_and(|how| !how.is_empty())).await;
+    });
+    assert_eq!([logger.wrote("how"), logger.wrote("out")].map(Option::unwrap), ["end\n", "more\n"]);
 }
 
 #[test]
