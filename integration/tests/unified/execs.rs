@@ -240,7 +240,13 @@ fn the_shim_survives_oom_groups_while_execs_start() -> Result<()> {
 
 /// What an exec says when all of its container is killed, or is gone already.
 fn is_of_a_kill(error: &RpcError) -> bool {
-    let known = [OOM_SUFFIX, "cannot exec in a stopped", "it was killed", "signal: killed"];
+    let known = [
+        OOM_SUFFIX,
+        "cannot exec in a stopped",
+        "init process is not running",
+        "it was killed",
+        "signal: killed",
+    ];
     match error {
         RpcError::Status { message, .. } => known.iter().any(|text| message.contains(text)),
         RpcError::Timeout | RpcError::Closed | RpcError::Transport(_) => false,
