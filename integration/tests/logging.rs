@@ -24,6 +24,16 @@ const BOUND: Duration = Duration::from_secs(20);
 struct Logger(PathBuf);
 
 impl Logger {
+    /// One that the operator has allowed.
+    fn allowed(env: &Env, script: &str) -> Result<Logger> {
+        env.configure(&Logger::configuration(env.dir()))?;
+        Logger::new(env.dir(), script)
+    }
+
+    fn configuration(dir: &Path) -> String {
+        format!("[logger]\nallowed_directories = [\"{}\"]\n", dir.display())
+    }
+
     fn new(dir: &Path, script: &str) -> Result<Logger> {
         let path = dir.join("logger");
         fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", dir.display()))?;
@@ -100,7 +110,7 @@ fn an_exec_has_a_file_of_its_own() -> Result<()> {
 fn a_logger_gets_every_byte_of_both_streams() -> Result<()> {
     let env = Env::new()?;
     let arguments = "printf '%s,' \"$@\" >args; echo $CONTAINER_NAMESPACE >namespace";
-    let logger = Logger::new(env.dir(), &format!("{arguments}\n{GOOD}"))?;
+    let logger = Logger::allowed(&env, &format!("{arguments}\n{GOOD}"))?;
     let launch = env.container("logged")?.flags([logger.flag("binary") + "?id=a%20b"]);
     let id = launch.id().to_owned();
     launch.run(both_streams(3_000_000))?.assert_ok();
@@ -117,7 +127,7 @@ fn a_logger_gets_every_byte_of_both_streams() -> Result<()> {
 #[test]
 fn an_exec_has_a_logger_of_its_own() -> Result<()> {
     let env = Env::new()?;
-    let logger = Logger::new(env.dir(), GOOD)?;
+    let logger = Logger::allowed(&env, GOOD)?;
     let container = base(&env)?;
     let script = "echo out; echo err >&2; exit 4";
     exec(&env, &container, &logger.flag("binary"), script)?.assert_code(4);
@@ -135,7 +145,7 @@ fn a_logger_that_crashes_at_once_stops_only_the_strict_scheme() -> Result<()> {
         return Ok(());
     }
     let env = Env::new()?;
-    let logger = Logger::new(env.dir(), "exit 1")?;
+    let logger = Logger::allowed(&env, "exit 1")?;
     env.container("lax")?.flags([logger.flag("binary")]).run(["true"])?.assert_ok();
     let strict = env.container("strict")?.flags([logger.flag("binary-v2")]).run(["true"])?;
     strict.assert_error(
@@ -155,7 +165,7 @@ fn a_logger_that_is_never_ready_fails_the_start() -> Result<()> {
         return Ok(());
     }
     let env = Env::new()?;
-    let logger = Logger::new(env.dir(), "trap '' TERM; while :; do /bin/sleep 1; done")?;
+    let logger = Logger::allowed(&env, "trap '' TERM; while :; do /bin/sleep 1; done")?;
     let out = env.container("stuck")?.flags([logger.flag("binary")]).run(["true"])?;
     out.assert_error("failed to create init process I/O: failed to read from logging binary: ");
     out.assert_error("was not ready within 10s");
@@ -166,7 +176,7 @@ fn a_logger_that_is_never_ready_fails_the_start() -> Result<()> {
 #[test]
 fn a_container_outlives_its_logger() -> Result<()> {
     let env = Env::new()?;
-    let logger = Logger::new(env.dir(), "printf x >&5; read line <&3; echo \"$line\" >line")?;
+    let logger = Logger::allowed(&env, "printf x >&5; read line <&3; echo \"$line\" >line")?;
     // A closed pipe would end it: it must say nothing more by itself.
     let container = env.container("widow")?.flags([logger.flag("binary")]).start([
         "sh",
@@ -189,7 +199,7 @@ fn a_container_outlives_its_logger() -> Result<()> {
 fn a_logger_that_does_not_end_is_made_to() -> Result<()> {
     let env = Env::new()?;
     let stay = "trap '' TERM; printf x >&5; exec 5>&-; while :; do /bin/sleep 1; done";
-    let logger = Logger::new(env.dir(), stay)?;
+    let logger = Logger::allowed(&env, stay)?;
     let out = env.container("long")?.flags([logger.flag("binary")]).run(["true"])?;
     assert!(out.assert_ok().took < BOUND, "{out}");
     env.finish()
@@ -197,7 +207,7 @@ fn a_logger_that_does_not_end_is_made_to() -> Result<()> {
 
 /// The class of CVE-2026-53488.
 #[test]
-fn only_a_program_of_roots_is_run() -> Result<()> {
+fn only_a_program_of_the_hosts_is_run() -> Result<()> {
     if ShimUnderTest::skips_go("it runs whatever it is told to")? {
         return Ok(());
     }
@@ -220,12 +230,32 @@ fn only_a_program_of_roots_is_run() -> Result<()> {
         );
         refused(path)?.assert_error(&text);
     }
+    refused(&logger.0)?.assert_error("is not in /usr, /opt, /bin or /sbin");
     fs::set_permissions(&logger.0, fs::Permissions::from_mode(0o757))?;
     refused(&logger.0)?.assert_error("is writable by others than root");
     refused(Path::new("/no/such/logger"))?.assert_error(
         "failed to start binary process: fork/exec /no/such/logger: No such file or directory",
     );
     ensure!(logger.wrote("ran").is_err(), "it was run");
+    env.finish()
+}
+
+/// An image's files are root's. The shim works in the bundle, where they are mounted by then.
+#[test]
+fn a_program_of_the_image_is_not_run() -> Result<()> {
+    if ShimUnderTest::skips_go("it runs whatever it is told to")? {
+        return Ok(());
+    }
+    let env = Env::new()?;
+    let program = env.rootfs().join("evil");
+    fs::write(&program, format!("#!/bin/sh\ntouch {}/ran\n{GOOD}\n", env.dir().display()))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    for path in ["/proc/self/cwd/rootfs/evil", &program.to_string_lossy()] {
+        let flag = format!("--log-uri=binary://{path}");
+        let out = env.container("refused")?.flags([flag]).run(["true"])?;
+        out.assert_error("is not in /usr, /opt, /bin or /sbin");
+    }
+    ensure!(!env.dir().join("ran").exists(), "it was run");
     env.finish()
 }
 
@@ -236,6 +266,7 @@ fn the_terminal_of_a_container_is_logged() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::new()?;
+    lab.configure(&Logger::configuration(lab.dir()))?;
     let logger = Logger::new(lab.dir(), GOOD)?;
     let spec = Spec::new(["sh", "-c", "tty; echo err >&2; exit 5"]).terminal();
     let bundle = lab.bundle("term", &spec)?;

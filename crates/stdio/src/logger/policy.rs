@@ -4,8 +4,11 @@
 //! The shim runs them as root, and who chooses the path is not always root: CVE-2026-53488 was a
 //! log URI that came from an image's label. So a program must be one that only root could have
 //! put where it is. That also makes the check free of races: between it and the exec, only root
-//! can change any part of the path. What an operator allows beyond that is the operator's to keep
-//! safe.
+//! can change any part of the path.
+//!
+//! Who owns it does not tell who wrote it: what an image brings along, and what root of a container
+//! writes to its rootfs or a volume, is root's too. So it must also be where the host's programs are.
+//! What an operator allows beyond that is the operator's to keep safe.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -17,6 +20,10 @@ use crate::error::Error;
 
 /// As many symbolic links as the kernel follows, path_resolution(7).
 const MAX_LINKS: usize = 40;
+
+/// Where programs are that the host's distribution and administrator have installed, and nothing of
+/// a container.
+const PROGRAMS: [&str; 4] = ["/usr", "/opt", "/bin", "/sbin"];
 
 /// Which programs may be logging binaries. The default is the narrowest policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +52,7 @@ impl LoggerPolicy {
         Ok(())
     }
 
-    /// Whether a program is allowed in spite of what is wrong on the way to it.
+    /// Whether a program is allowed in spite of where it is and what is wrong on the way to it.
     fn trusts(&self, resolved: &Path) -> bool {
         self.allow_unsafe_paths || self.allowed_directories.iter().any(|d| resolved.starts_with(d))
     }
@@ -56,10 +63,15 @@ impl LoggerPolicy {
         let refused = |(at, why): Flaw| Error::LoggerRefused { path: program.to_owned(), at, why };
         let mut flaw = None;
         let resolved = match (self.walk(program, &mut flaw), flaw) {
-            (Ok(resolved), None) => resolved,
-            (Ok(resolved), Some(_)) if self.trusts(&resolved) => resolved,
+            (Ok(resolved), _) if self.trusts(&resolved) => resolved,
             (_, Some(flaw)) => return Err(refused(flaw)),
             (Err(source), None) => return Err(failed(source)),
+            (Ok(resolved), None) if PROGRAMS.iter().any(|dir| resolved.starts_with(dir)) => {
+                resolved
+            }
+            (Ok(resolved), None) => {
+                return Err(refused((resolved, "is not in /usr, /opt, /bin or /sbin")));
+            }
         };
         if !fs::symlink_metadata(&resolved).map_err(failed)?.is_file() {
             return Err(refused((resolved, "is not a regular file")));
@@ -125,9 +137,13 @@ mod tests {
     use crate::error::ErrorKind;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-    /// A directory that only root can write to, with a program in it.
+    /// A directory of programs that only root can write to, with a program in it.
     fn place() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir_in("/var/lib").unwrap();
+        place_in("/opt")
+    }
+
+    fn place_in(parent: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let program = dir.path().join("logger");
         fs::write(&program, "#!/bin/sh\n").unwrap();
         mode(&program, 0o755);
@@ -188,6 +204,30 @@ mod tests {
         refusal(dir.path(), dir.path(), "is not owned by root");
     }
 
+    /// An image's files are root's, 0755, and so is all that leads to them.
+    #[test]
+    fn a_program_of_roots_must_be_where_programs_are() {
+        const ELSEWHERE: &str = "is not in /usr, /opt, /bin or /sbin";
+        let (dir, planted) = place_in("/var/lib");
+        refusal(&planted, &planted, ELSEWHERE);
+        // Nor by way of a good place, nor of what the kernel knows of the shim.
+        let (good, program) = place();
+        symlink(&planted, good.path().join("link")).unwrap();
+        refusal(&good.path().join("link"), &planted, ELSEWHERE);
+        let proc = Path::new("/proc/self/root").join(planted.strip_prefix("/").unwrap());
+        refusal(&proc, &planted, ELSEWHERE);
+        // What looks like one is none, and one may be reached from elsewhere.
+        let twin = tempfile::Builder::new().prefix("opt").tempdir_in("/").unwrap();
+        fs::copy(&program, twin.path().join("logger")).unwrap();
+        mode(twin.path(), 0o755);
+        refusal(&twin.path().join("logger"), &twin.path().join("logger"), ELSEWHERE);
+        symlink(&program, dir.path().join("there")).unwrap();
+        assert_eq!(resolve(&dir.path().join("there")).unwrap(), program);
+        let allowed_directories = vec![dir.path().to_owned()];
+        let policy = LoggerPolicy { allowed_directories, ..LoggerPolicy::default() };
+        assert_eq!(policy.resolve(&planted).unwrap(), planted);
+    }
+
     #[test]
     fn a_link_does_not_hide_where_it_leads_nor_where_it_is() {
         let (dir, program) = place();
@@ -210,7 +250,7 @@ mod tests {
     fn what_is_no_program_is_an_error() {
         let (dir, program) = place();
         refusal(dir.path(), dir.path(), "is not a regular file");
-        refusal(Path::new("/"), Path::new("/"), "is not a regular file");
+        refusal(Path::new("/opt"), Path::new("/opt"), "is not a regular file");
         let circle = dir.path().join("circle");
         symlink("circle", &circle).unwrap();
         for missing in [&circle, &dir.path().join("missing"), &program.join("x")] {
