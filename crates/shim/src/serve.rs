@@ -57,11 +57,12 @@ pub fn serve(program: &Program, flags: &Flags) -> Result<(), Error> {
     result
 }
 
-/// One thread for everything; a few more for umount and the like, gone when idle.
+/// One thread for everything; more for umount, log files and the like, gone when idle: enough of them
+/// that some which hang, on a network, do not hold up the others.
 pub(crate) fn runtime() -> Result<Runtime, Error> {
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(32)
         // The buffer for 1024 is three pages.
         .max_io_events_per_tick(64)
         .thread_keep_alive(Duration::from_secs(1))

@@ -55,6 +55,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A log file was not opened, since the shim ends.
+    #[error("failed to open a log file: {cause}")]
+    Interrupted {
+        /// Why.
+        cause: tokio::task::JoinError,
+    },
     /// A logging binary is one that somebody else than root may have put there.
     #[error("failed to start binary process: {path:?} is refused: {at:?} {why}")]
     LoggerRefused {
@@ -154,6 +160,7 @@ impl Error {
             }
             Error::UnknownScheme { .. }
             | Error::File { .. }
+            | Error::Interrupted { .. }
             | Error::LoggerStart { .. }
             | Error::LoggerPipe { .. }
             | Error::LoggerReady { .. }

@@ -4,7 +4,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
@@ -18,6 +18,9 @@ const BLOCK: usize = 16 << 10;
 
 /// A file that output is appended to. Clones share one open file description, which is closed
 /// with the last (containerd #3118).
+///
+/// A file is always ready and yet may take long, on a network or a busy disk: to be opened, written
+/// and closed. Each is done on a thread that may block.
 #[derive(Debug, Clone)]
 pub(crate) struct LogFile {
     path: Arc<Path>,
@@ -27,7 +30,12 @@ pub(crate) struct LogFile {
 impl LogFile {
     /// Opens the file. Makes it, mode 0644, and the directories it is in, mode 0755, if need be;
     /// the umask applies.
-    pub(crate) fn open(path: &Path) -> Result<LogFile, Error> {
+    pub(crate) async fn open(path: PathBuf) -> Result<LogFile, Error> {
+        let opened = spawn_blocking(move || LogFile::open_now(&path)).await;
+        opened.map_err(|cause| Error::Interrupted { cause })?
+    }
+
+    fn open_now(path: &Path) -> Result<LogFile, Error> {
         let failed = |call| move |source| Error::File { call, path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
             DirBuilder::new()
@@ -44,9 +52,15 @@ impl LogFile {
     /// written is dropped, so that the process neither blocks nor gets SIGPIPE; a disk that was
     /// full may have room again for what comes later.
     ///
-    /// A file is always ready and yet may take long, on a network or a busy disk. So each write is
-    /// made on a thread that may block, and by write(2): splice(2) refuses `O_APPEND`.
-    pub(crate) async fn append(&self, stream: &'static str, pipe: &AsyncFd<File>) {
+    /// It is written by write(2): splice(2) refuses `O_APPEND`.
+    pub(crate) async fn append(self, stream: &'static str, pipe: &AsyncFd<File>) {
+        self.write(stream, pipe).await;
+        if let Err(err) = spawn_blocking(move || drop(self)).await {
+            log::debug!(stream = stream; "a log file is closed by the end of the shim: {err}");
+        }
+    }
+
+    async fn write(&self, stream: &'static str, pipe: &AsyncFd<File>) {
         let mut block = vec![0; BLOCK];
         let mut dropping = false;
         loop {

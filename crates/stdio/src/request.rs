@@ -74,7 +74,7 @@ impl Request {
                 Fifo::output(fifo_path(address)).map(Sink::Fifo)
             }),
             Target::File(path) => {
-                let file = LogFile::open(&path)?;
+                let file = LogFile::open(path).await?;
                 self.prepare_pipes(context.owner, |_| Ok(Sink::File(file.clone())))
             }
             Target::Logger(binary) => {

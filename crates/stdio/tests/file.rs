@@ -7,6 +7,7 @@ mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,13 +16,27 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
-use support::{LIMIT, open_fds, prepare, start, thread, until};
-use wedge_stdio::{ErrorKind, Owner, Request};
+use support::{LIMIT, open_fds, thread, until};
+use wedge_reaper::Reaper;
+use wedge_stdio::{Context, Copier, Error, ErrorKind, LoggerRules, Owner, Prepared, Request};
 
 /// Both outputs to one file, as containerd's `cio.LogURI` asks for.
 fn request(path: &Path) -> Request {
     let uri = format!("file://{}", path.display());
     Request { stdout: uri.clone(), stderr: uri, ..Request::default() }
+}
+
+async fn prepare(request: &Request) -> Result<Prepared, Error> {
+    let (owner, reaper, loggers) = (Owner::default(), Reaper::new(), LoggerRules::default());
+    let context =
+        Context { owner, id: "id", namespace: "namespace", reaper: &reaper, loggers: &loggers };
+    request.prepare(&context).await
+}
+
+async fn start(request: &Request) -> (Copier, [Option<OwnedFd>; 3]) {
+    let mut prepared = prepare(request).await.unwrap();
+    let (stdin, stdout, stderr) = prepared.take_child();
+    (prepared.start(None).unwrap(), [stdin, stdout, stderr])
 }
 
 fn uses(path: &Path) -> usize {
@@ -35,7 +50,7 @@ async fn both_streams_are_complete_in_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b c/log");
     umask(Mode::from_bits_truncate(0o022));
-    let (copier, [stdin, stdout, stderr]) = start(&request(&path));
+    let (copier, [stdin, stdout, stderr]) = start(&request(&path)).await;
     assert!(stdin.is_none());
     assert_eq!(uses(&path), 1);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -65,7 +80,7 @@ async fn one_stream_outlives_the_other_and_old_content_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     fs::write(&path, "before\n").unwrap();
-    let (copier, [_, stdout, stderr]) = start(&request(&path));
+    let (copier, [_, stdout, stderr]) = start(&request(&path)).await;
     drop(stdout);
     let read = |path: &Path| fs::read_to_string(path).unwrap();
     let mut process = File::from(stderr.unwrap());
@@ -89,7 +104,7 @@ async fn a_full_disk_stops_neither_the_process_nor_the_log() {
     let size = Some("size=64k");
     mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), size).unwrap();
     let path = dir.path().join("log");
-    let (copier, [_, stdout, _]) = start(&request(&path));
+    let (copier, [_, stdout, _]) = start(&request(&path)).await;
     let mut process = File::from(stdout.unwrap());
     let (stop, stopped) = mpsc::channel::<()>();
     let written = thread(move || {
@@ -135,7 +150,7 @@ async fn what_is_no_regular_file_is_refused_and_nothing_stays_open() {
         ("/proc/no/such".into(), "mkdir"),
     ];
     for (path, call) in table {
-        let err = prepare(&request(&path), Owner::default()).unwrap_err();
+        let err = prepare(&request(&path)).await.unwrap_err();
         let start = format!("{call} {}: ", path.display());
         assert!(err.to_string().starts_with(&start), "{err}");
         assert_eq!(err.kind(), ErrorKind::Unknown);
