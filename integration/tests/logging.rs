@@ -240,7 +240,7 @@ fn only_a_program_of_the_hosts_is_run() -> Result<()> {
     env.finish()
 }
 
-/// An image's files are root's. The shim works in the bundle, where they are mounted by then.
+/// An image's files are root's. The shim works in the bundle, so that the way to them is known.
 #[test]
 fn a_program_of_the_image_is_not_run() -> Result<()> {
     if ShimUnderTest::skips_go("it runs whatever it is told to")? {
@@ -250,7 +250,7 @@ fn a_program_of_the_image_is_not_run() -> Result<()> {
     let program = env.rootfs().join("evil");
     fs::write(&program, format!("#!/bin/sh\ntouch {}/ran\n{GOOD}\n", env.dir().display()))?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    for path in ["/proc/self/cwd/rootfs/evil", &program.to_string_lossy()] {
+    for path in ["/proc/self/cwd/../../../../rootfs/evil", &program.to_string_lossy()] {
         let flag = format!("--log-uri=binary://{path}");
         let out = env.container("refused")?.flags([flag]).run(["true"])?;
         out.assert_error("is not in /usr, /opt, /bin or /sbin");

@@ -9,9 +9,13 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use wedge_integration::proc::{Proc, wait_gone};
-use wedge_integration::{Env, Lab, Output, Process, Spec, Stdio, payload, wait};
+use wedge_integration::{
+    Env, Lab, Output, Process, Rig, ShimUnderTest, Spec, Stdio, payload, wait,
+};
 
 /// How long Delete waits for output that somebody still holds open, and a little.
 const DRAIN: Duration = Duration::from_secs(13);
@@ -190,6 +194,28 @@ fn a_process_has_its_three_descriptors_and_no_more() -> Result<()> {
     tty.wait()?.assert_code(137);
     container.remove()?;
     env.finish()
+}
+
+/// containerd #8924: nodes give services a low soft limit and a high hard one.
+#[test]
+fn only_the_shim_may_have_more_descriptors() -> Result<()> {
+    if ShimUnderTest::skips_go("its execs have the limit of a runc by an older Go")? {
+        return Ok(());
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 1000, hard)?;
+    let spec = Spec::new(["sleep", "1000"]).set("/process/rlimits", json!([]));
+    let rig = Rig::telling(Lab::new()?, &spec)?;
+    rig.run()?;
+    let limits = fs::read_to_string(rig.shim.proc().path("limits"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let hard = hard.to_string();
+    let limits: Vec<&str> = line.context("no limit")?.split_whitespace().take(2).collect();
+    assert_eq!(limits, [&*hard, &*hard]);
+    // Not of the init: a runc that was built by an older Go hands on its own.
+    let process = Process::new(["sh", "-c", "ulimit -Sn"]).set("rlimits", json!([]));
+    assert_eq!(rig.run_exec("e", &process)??.stdout, "1000\n");
+    rig.end()
 }
 
 #[test]

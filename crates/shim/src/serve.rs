@@ -50,6 +50,9 @@ pub fn serve(program: &Program, flags: &Flags) -> Result<(), Error> {
     if let Err(err) = wedge_sys::close_on_exec_from(3) {
         log::debug!("inherited descriptors stay inheritable: {err}");
     }
+    if let Err(err) = wedge_sys::raise_descriptor_limit() {
+        log::warn!("no more descriptors than by default: {err}");
+    }
     let runtime = runtime()?;
     let result = runtime.block_on(async { Shim::new(flags, config, socket?)?.run().await });
     // A blocked pool thread must not hold up the exit.

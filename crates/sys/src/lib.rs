@@ -29,7 +29,7 @@ mod watch;
 pub use ancillary::{Received, receive, receive_fd};
 pub use fd::{stderr_to, take_inherited};
 pub use inherit::{close_on_exec_from, pass_fd};
-pub use limit::set_limit_of;
+pub use limit::{raise_descriptor_limit, set_limit_of};
 pub use loop_device::{configure_loop_device, free_loop_device};
 pub use memory::release_memory;
 pub use mount::{NewFilesystem, attach_mount, clone_mount, map_mount_ids};

@@ -1,8 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Resource limits of other processes.
+//! Resource limits.
 
 use std::io;
 use std::ptr;
+use std::sync::OnceLock;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The limit on descriptors before it was raised.
+static INHERITED: OnceLock<libc::rlimit64> = OnceLock::new();
+
+/// Lets this process have as many descriptors as its hard limit allows, as every Go program does
+/// (os/rlimit.go). What [`crate::prepare_child`] prepares gets the soft limit that was inherited.
+///
+/// # Errors
+/// Of getrlimit(2) and setrlimit(2).
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        // Raised a second time, it is what it was.
+        INHERITED.get_or_init(|| libc::rlimit64 { rlim_cur: soft, rlim_max: hard });
+    }
+    Ok(())
+}
+
+/// The limit that children are to have, when it is not that of this process.
+pub(crate) fn inherited_descriptor_limit() -> Option<libc::rlimit64> {
+    INHERITED.get().copied()
+}
+
+/// Neither allocates nor takes a lock: for a forked child.
+pub(crate) fn set_descriptor_limit(limit: &libc::rlimit64) -> io::Result<()> {
+    // SAFETY: the kernel reads one `struct rlimit64`, which lives for the call.
+    if unsafe { libc::setrlimit64(libc::RLIMIT_NOFILE, limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
 
 /// Sets a resource limit of another process, prlimit(2).
 ///
@@ -24,6 +59,22 @@ pub fn set_limit_of(pid: u32, resource: u32, soft: u64, hard: u64) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a child of the test's own")]
+    fn more_descriptors_are_for_this_process_only() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 123, hard).unwrap();
+        raise_descriptor_limit().unwrap();
+        raise_descriptor_limit().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "ulimit -Sn; ulimit -Hn"]);
+        crate::prepare_child(&mut shell, false);
+        let said = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        assert_eq!(said.lines().next(), Some("123"));
+        assert!(said.lines().nth(1).is_some_and(|line| line != "123"), "{said}");
+    }
 
     #[test]
     fn a_limit_is_set() {

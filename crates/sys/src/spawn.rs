@@ -5,19 +5,26 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes `command` start with default signal dispositions, an empty signal mask and, with
-/// `die_with_parent`, SIGKILL as its parent-death signal.
+use crate::limit::{inherited_descriptor_limit, set_descriptor_limit};
+
+/// Makes `command` start with default signal dispositions, an empty signal mask, the limit on
+/// descriptors this process was started with and, with `die_with_parent`, SIGKILL as its
+/// parent-death signal.
 ///
 /// A blocked signal or an ignored SIGPIPE survives exec and would reach the container's init
 /// through the OCI runtime. The parent-death signal fires when the *thread* that forked ends
 /// (prctl(2)), so such a command must be spawned from a thread that lives as long as the process.
 pub fn prepare_child(command: &mut Command, die_with_parent: bool) {
     let parent = std::process::id();
+    let descriptors = inherited_descriptor_limit();
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
     // allowed: it makes system calls on its own stack and neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(move || {
             reset_signals();
+            if let Some(limit) = &descriptors {
+                set_descriptor_limit(limit)?;
+            }
             if die_with_parent { die_with(parent) } else { Ok(()) }
         });
     }
