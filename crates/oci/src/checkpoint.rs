@@ -2,8 +2,9 @@
 //! Checkpoint and restore by CRIU, through the runtime (runc-checkpoint(8), runc-restore(8)).
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::call::{ChildIo, Streams};
@@ -69,7 +70,9 @@ impl Runtime {
             false => checkpoint.work_path.clone(),
         };
         if own {
-            fs::create_dir_all(&work).map_err(on_path("mkdir", &work))?;
+            // What CRIU leaves in it tells of the memory of processes.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&work);
+            made.map_err(on_path("mkdir", &work))?;
         }
         let result = self.save(checkpoint, &work).await;
         if own && let Err(err) = fs::remove_dir_all(&work) {
