@@ -2,18 +2,19 @@
 //! The shim is killed: containerd's cleaning up, and the action `delete` it does it with.
 #![forbid(unsafe_code)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use wedge_integration::proc::{Proc, wait_gone};
 use wedge_integration::protos::api::Mount;
 use wedge_integration::{
-    Bundle, Container, Env, Lab, ShimProcess, ShimUnderTest, Spec, Stdio, payload, wait,
+    Bundle, Container, Env, Lab, Rig, ShimUnderTest, Spec, Stdio, payload, wait,
 };
 
 #[test]
@@ -101,11 +102,39 @@ fn delete_unmounts_the_root_file_system() -> Result<()> {
     shim.create_with(&request)?;
     let init = Proc(shim.start(bundle.id(), "")?);
     assert!(bundle.dir().join("rootfs/bin").exists());
-    kill_shim(&shim)?;
+    kill_shim(shim.proc())?;
     assert_deleted(&lab, &bundle, init.0)?;
     wait_gone(init)?;
     assert!(!bundle.dir().join("rootfs/bin").exists());
     lab.finish()
+}
+
+/// runc waits for an init that does not die at once, and only then removes its own state: killed by
+/// the end of the action it would leave that, and a mount that is busy meanwhile stays mounted.
+#[test]
+fn delete_answers_in_time_and_lets_a_slow_runtime_go_on() -> Result<()> {
+    if ShimUnderTest::skips_go("it waits as long as containerd lets it, and kills its runtime")? {
+        return Ok(());
+    }
+    let rig = Rig::fake()?;
+    let init = Proc(rig.run()?);
+    let rootfs = rig.bundle.dir().join("rootfs");
+    fs::create_dir_all(&rootfs)?;
+    let nothing = None::<&str>;
+    mount(Some("tmpfs"), &rootfs, Some("tmpfs"), MsFlags::empty(), nothing)?;
+    let busy = File::create(rootfs.join("busy"))?;
+    let gate = rig.script().hold_before("delete")?;
+    kill_shim(rig.shim.proc())?;
+    let (response, out) = rig.lab.delete(&rig.bundle)?;
+    assert_eq!((response.pid, response.exit_status), (init.0, 137));
+    let said = out.error_text();
+    ensure!(said.contains("in time, the runtime goes on"), "{said}");
+    ensure!(!rootfs.join("busy").exists(), "it is mounted still: {said}");
+    ensure!(init.is_alive(), "the runtime had not begun");
+    drop(busy);
+    gate.open()?;
+    wait_gone(init)?;
+    rig.lab.finish()
 }
 
 /// An upgrade in either direction while containers run: each reads what the other wrote.
@@ -159,14 +188,14 @@ fn orphan(lab: &Lab) -> Result<(Bundle, Proc)> {
     let shim = lab.start(&bundle)?;
     shim.create(&bundle, &Stdio::null())?;
     let init = Proc(shim.start(bundle.id(), "")?);
-    kill_shim(&shim)?;
+    kill_shim(shim.proc())?;
     assert!(init.is_alive());
     Ok((bundle, init))
 }
 
-fn kill_shim(shim: &ShimProcess) -> Result<()> {
-    shim.proc().signal(Signal::SIGKILL)?;
-    wait_gone(shim.proc())
+fn kill_shim(shim: Proc) -> Result<()> {
+    shim.signal(Signal::SIGKILL)?;
+    wait_gone(shim)
 }
 
 /// Kills the shim of these containers and waits until containerd has cleaned up.

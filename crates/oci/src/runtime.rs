@@ -79,6 +79,13 @@ impl Runtime {
         self
     }
 
+    /// Lets commands go on when this process ends.
+    #[must_use]
+    pub fn surviving(mut self) -> Runtime {
+        self.limits.survives = true;
+        self
+    }
+
     pub(crate) fn bundle(&self) -> &Bundle {
         &self.bundle
     }
@@ -366,7 +373,7 @@ mod tests {
         let (reaper, nowhere) = (Reaper::new(), Path::new(""));
         sendable(crate::mount_rootfs(&reaper, &[], nowhere));
         sendable(crate::unmount_recursive(&reaper, nowhere));
-        sendable(crate::unmount_last_resort(&reaper, nowhere));
+        sendable(crate::unmount_last_resort(&reaper, nowhere, Duration::ZERO));
         let _receive = |socket: ConsoleSocket| sendable(socket.receive());
     }
 

@@ -28,11 +28,13 @@ pub struct Limits {
     pub time: Duration,
     /// Output beyond this many bytes is read and thrown away.
     pub output: usize,
+    /// The command goes on when this process ends; otherwise it is killed then.
+    pub survives: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { time: Duration::from_secs(300), output: 64 << 10 }
+        Limits { time: Duration::from_secs(300), output: 64 << 10, survives: false }
     }
 }
 
@@ -93,7 +95,7 @@ impl Reaper {
             .try_clone()
             .map_err(|source| CommandError::Pipe { what: "the output", source })?;
         command.stdout(writer).stderr(second).stdin(stdin_with(input)?);
-        let child = self.start(&mut command)?;
+        let child = self.start(&mut command, limits)?;
         // The command holds our copies of the pipe's write end: without it gone, no end of file.
         let program = program_of(&command);
         drop(command);
@@ -111,16 +113,19 @@ impl Reaper {
         mut command: Command,
         limits: Limits,
     ) -> Result<Output, CommandError> {
-        let child = self.start(&mut command)?;
+        let child = self.start(&mut command, limits)?;
         let program = program_of(&command);
         // Our copies of a container's pipe ends go with the command.
         drop(command);
         finish(program, child, None, limits).await
     }
 
-    fn start(&self, command: &mut Command) -> Result<Child, CommandError> {
-        self.spawn(command)
-            .map_err(|source| CommandError::Spawn { program: program_of(command), source })
+    fn start(&self, command: &mut Command, limits: Limits) -> Result<Child, CommandError> {
+        let child = match limits.survives {
+            true => self.spawn_surviving(command),
+            false => self.spawn(command),
+        };
+        child.map_err(|source| CommandError::Spawn { program: program_of(command), source })
     }
 }
 

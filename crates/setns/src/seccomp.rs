@@ -22,7 +22,7 @@ pub(crate) async fn compile(
     profile: &Value,
 ) -> Result<Program, Unsupported> {
     // libseccomp takes minutes for some profiles; runc then takes them too, on every exec.
-    let limits = Limits { time: Duration::from_secs(10), output: 1 << 20 };
+    let limits = Limits { time: Duration::from_secs(10), output: 1 << 20, survives: false };
     let mut command = Command::new(&host.compiler);
     command.arg(COMMAND);
     let json = profile.to_string();

@@ -25,8 +25,11 @@ use crate::{confine, serve, socket};
 /// When we answer, done or not: containerd kills us at five seconds and keeps the bundle.
 const BUDGET: Duration = Duration::from_millis(4500);
 
-/// How much of that the OCI runtime may use, so that the mounts get their turn.
-const RUNTIME_BUDGET: Duration = Duration::from_secs(3);
+/// How much of that we wait for the OCI runtime, so that the mounts get their turn.
+const RUNTIME_BUDGET: Duration = Duration::from_millis(3500);
+
+/// What is kept of it for taking busy mounts off the tree.
+const DETACH_BUDGET: Duration = Duration::from_millis(300);
 
 /// Removes what the task left: its container, its mounts, its socket. Prints a `DeleteResponse`.
 ///
@@ -48,7 +51,7 @@ pub fn delete(program: &Program, flags: &Flags) -> Result<(), Error> {
             }
         }
     })?;
-    // A runtime command that is still busy has us as its parent-death signal.
+    // What hangs in the pool must not hold up the answer.
     runtime.shutdown_background();
     print(&response(pid)?)
 }
@@ -70,18 +73,25 @@ fn bundle_of(flags: &Flags) -> Result<(Bundle, Options), Error> {
 /// Returns the pid the task's init had, or 0.
 async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Options) -> u32 {
     let begun = Instant::now();
+    // It waits up to 10 seconds for an init to die, and only then removes the container's cgroups
+    // and its own state: killed by our end it would leave both, and nobody tries again.
     let runtime =
-        Runtime::new(reaper.clone(), bundle.clone(), &flags.namespace, &flags.id, options);
+        Runtime::new(reaper.clone(), bundle.clone(), &flags.namespace, &flags.id, options)
+            .surviving();
     match timeout_at(begun + RUNTIME_BUDGET, forget(&runtime, &flags.id)).await {
         Ok(Ok(())) => {}
         Ok(Err(err)) => log::warn!(id = flags.id; "failed to remove runc container: {err}"),
-        Err(_) => log::warn!(id = flags.id; "failed to remove runc container: it takes too long"),
+        Err(_) => {
+            log::warn!(id = flags.id; "failed to remove runc container in time, the runtime goes on");
+        }
     }
     let rootfs = bundle.rootfs();
-    if timeout_at(begun + BUDGET, unmount_last_resort(reaper, &rootfs)).await.is_err() {
+    let patience = BUDGET.saturating_sub(begun.elapsed() + DETACH_BUDGET);
+    let unmounted = unmount_last_resort(reaper, &rootfs, patience);
+    if timeout_at(begun + BUDGET, unmounted).await.is_err() {
         log::warn!(id = flags.id; "failed to cleanup rootfs mount: it takes too long");
     }
-    remove_sockets(bundle, flags);
+    remove_sockets(bundle, flags).await;
     init_pid(bundle, flags)
 }
 
@@ -110,9 +120,9 @@ fn init_pid(bundle: &Bundle, flags: &Flags) -> u32 {
 
 /// The shim is gone, and so should be its sockets, if really nobody listens there (containerd
 /// #5173, #10192). Best effort: the next start of the same task would replace them.
-fn remove_sockets(bundle: &Bundle, flags: &Flags) {
+async fn remove_sockets(bundle: &Bundle, flags: &Flags) {
     for path in sockets(bundle, flags) {
-        if let Err(err) = socket::remove_stale(&path) {
+        if let Err(err) = socket::remove_stale(&path).await {
             log::debug!(id = flags.id; "kept a socket: {}", err.chain());
         }
     }

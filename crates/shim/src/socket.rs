@@ -13,17 +13,23 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::socket::{bind, connect, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
+use tokio::time::sleep;
 
 use crate::error::Error;
 
 /// The longest path containerd's own shim accepts, in bytes.
 pub(crate) const PATH_LIMIT: usize = 106;
+
+/// How often, and after which pauses, a lock that somebody has is tried again.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The socket address of a shim, which containerd's tests compute as well: `group` is the task id
 /// or what the grouping annotation says; `dir` is where a daemon since 2.3 wants the socket.
@@ -182,17 +188,17 @@ pub(crate) fn take(path: &Path) -> Result<Bound, Error> {
     Ok(Bound::Fresh(Socket { listener: UnixListener::from(listener), file: SocketFile::at(path) }))
 }
 
-/// Removes the socket at `path` when nobody listens on it. Gives up at once when somebody is
-/// about to: then it is not stale.
+/// Removes the socket at `path` when nobody listens on it. When many shims have died at once, as
+/// many want the lock.
 ///
 /// # Errors
 /// When the directory cannot be locked or the file not removed.
-pub(crate) fn remove_stale(path: &Path) -> Result<(), Error> {
+pub(crate) async fn remove_stale(path: &Path) -> Result<(), Error> {
     if identity(path).is_none() {
         return Ok(());
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let _lock = lock(dir, FlockArg::LockExclusiveNonblock)?;
+    let _lock = lock_soon(dir).await?;
     match probe(path) {
         Probe::Stale => unlink(path),
         Probe::Live | Probe::Absent => Ok(()),
@@ -204,6 +210,22 @@ pub(crate) fn remove_stale(path: &Path) -> Result<(), Error> {
 fn lock(dir: &Path, how: FlockArg) -> Result<Flock<File>, Error> {
     let open = File::open(dir).map_err(|source| file_error("open", dir, source))?;
     Flock::lock(open, how).map_err(|(_, errno)| file_error("lock", dir, errno.into()))
+}
+
+/// As [`lock`], but not for ever: a holder may have been stopped.
+async fn lock_soon(dir: &Path) -> Result<Flock<File>, Error> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        match lock(dir, FlockArg::LockExclusiveNonblock) {
+            Err(Error::File { source, .. })
+                if source.kind() == io::ErrorKind::WouldBlock && tries > 0 =>
+            {
+                tries -= 1;
+                sleep(LOCK_PAUSE).await;
+            }
+            locked => return locked,
+        }
+    }
 }
 
 /// Nothing becomes wider than 0600 on the way, whatever the umask: bind(2) makes the file with

@@ -15,11 +15,13 @@ use crate::rootfs::mount::{Mount, Mounted};
 use crate::rootfs::{blocking, undo};
 
 /// How long mounting may take: image and network are the helper's business.
-const MOUNT_LIMITS: Limits = Limits { time: Duration::from_secs(60), output: 16 << 10 };
+const MOUNT_LIMITS: Limits =
+    Limits { time: Duration::from_secs(60), output: 16 << 10, survives: false };
 
 /// How long fusermount gets before umount2(2) is tried as well; the `delete` action has less than
 /// five seconds for everything.
-const UNMOUNT_LIMITS: Limits = Limits { time: Duration::from_secs(1), output: 4 << 10 };
+const UNMOUNT_LIMITS: Limits =
+    Limits { time: Duration::from_secs(1), output: 4 << 10, survives: false };
 
 /// A program that mounts file systems of a certain prefix.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use wedge_reaper::Reaper;
 
 use crate::error::{Error, Result, on_path};
@@ -49,13 +49,14 @@ pub async fn unmount_recursive(reaper: &Reaper, path: &Path) -> Result<()> {
     result
 }
 
-/// Like [`unmount_recursive`], but detaches what stays busy, and logs what cannot even be
-/// detached: for a container whose shim has died, where nobody is left to try again.
-pub async fn unmount_last_resort(reaper: &Reaper, path: &Path) {
-    let Err(err) = unmount_recursive(reaper, path).await else {
-        return;
-    };
-    log::warn!("{err}, detaching it");
+/// Like [`unmount_recursive`], but detaches what is still there after `patience`, and logs what
+/// cannot even be detached: for a container whose shim has died, where nobody is left to try again.
+pub async fn unmount_last_resort(reaper: &Reaper, path: &Path, patience: Duration) {
+    match timeout(patience, unmount_recursive(reaper, path)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(err)) => log::warn!("{err}, detaching it"),
+        Err(_) => log::warn!("unmounting {} takes too long, detaching it", path.display()),
+    }
     let mounts = match mounts_at(path).await {
         Ok(mounts) => mounts,
         Err(err) => return log::warn!("failed to cleanup rootfs mount: {err}"),

@@ -24,7 +24,7 @@ async fn unmount_recursive(path: &Path) -> Result<()> {
 }
 
 async fn unmount_last_resort(path: &Path) {
-    wedge_oci::unmount_last_resort(&Reaper::new(), path).await;
+    wedge_oci::unmount_last_resort(&Reaper::new(), path, Duration::from_secs(10)).await;
 }
 
 #[tokio::test]
@@ -194,6 +194,16 @@ async fn a_mount_that_stays_busy_is_an_error_and_the_last_resort_detaches_it() {
     );
     assert_eq!(dir.mounts().len(), 2);
     unmount_last_resort(&dir.rootfs()).await;
+    assert_eq!(dir.mounts(), []);
+    drop(busy);
+}
+
+#[tokio::test]
+async fn the_last_resort_has_no_more_patience_than_it_is_given() {
+    let dir = Dir::new();
+    mount_rootfs(&[tmpfs("", &[])], &dir.rootfs()).await.unwrap();
+    let busy = File::create(dir.rootfs().join("busy")).unwrap();
+    wedge_oci::unmount_last_resort(&Reaper::new(), &dir.rootfs(), Duration::ZERO).await;
     assert_eq!(dir.mounts(), []);
     drop(busy);
 }

@@ -75,8 +75,8 @@ fn a_fresh_socket_is_private_whatever_the_umask() {
     assert_eq!(mode & 0o7777, 0o700);
 }
 
-#[test]
-fn a_live_socket_is_reused_even_with_a_full_backlog() {
+#[tokio::test]
+async fn a_live_socket_is_reused_even_with_a_full_backlog() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let fd = stream_socket().unwrap();
@@ -90,7 +90,7 @@ fn a_live_socket_is_reused_even_with_a_full_backlog() {
         clients.push((client, full));
     }
     assert_eq!(clients.last().unwrap().1, Err(Errno::EAGAIN));
-    remove_stale(&path).unwrap();
+    remove_stale(&path).await.unwrap();
     assert!(path.exists());
 }
 
@@ -156,16 +156,32 @@ fn an_inherited_socket_knows_its_file() {
     assert!(Socket::adopt(unbound.into()).is_err());
 }
 
-#[test]
-fn a_dead_shims_socket_is_removed_and_other_files_are_not() {
+#[tokio::test(start_paused = true)]
+async fn who_removes_a_socket_waits_for_its_turn_and_not_for_ever() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     drop(fresh(&path));
-    remove_stale(&path).unwrap();
+    let held = lock(temp.path(), FlockArg::LockExclusive).unwrap();
+    let refused = remove_stale(&path).await.unwrap_err();
+    assert!(matches!(&refused, Error::File { action: "lock", .. }), "{refused}");
+    let mut removed = std::pin::pin!(remove_stale(&path));
+    let waits = tokio::time::timeout(LOCK_PAUSE, &mut removed).await;
+    waits.expect_err("somebody has the lock");
+    drop(held);
+    removed.await.unwrap();
     assert!(!path.exists());
-    remove_stale(&path).unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_shims_socket_is_removed_and_other_files_are_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("socket");
+    drop(fresh(&path));
+    remove_stale(&path).await.unwrap();
+    assert!(!path.exists());
+    remove_stale(&path).await.unwrap();
     std::fs::write(&path, "no socket").unwrap();
-    remove_stale(&path).unwrap();
+    remove_stale(&path).await.unwrap();
     assert!(path.exists());
 }
 
