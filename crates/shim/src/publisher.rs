@@ -8,6 +8,7 @@
 //! An event may arrive twice: when containerd took it and the answer was lost.
 
 mod channel;
+mod feed;
 mod queue;
 
 use std::io;
@@ -17,12 +18,12 @@ use std::time::Duration;
 use containerd_shim_protos::api::ForwardRequest;
 use containerd_shim_protos::shim::event::Envelope;
 use protobuf::MessageField;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 use ttrpc::proto::{Code, MESSAGE_LENGTH_MAX, Status};
 use wedge_task::Stamped;
 
 use self::channel::Channel;
+pub(crate) use self::feed::Feed;
 use self::queue::Queue;
 use crate::convert;
 
@@ -55,10 +56,10 @@ impl Publisher {
 
     /// Sends what comes out of `events` until that is closed and everything is sent. While
     /// containerd is away this waits for ever, so a shutdown has to limit it.
-    pub(crate) async fn run(self, mut events: UnboundedReceiver<Stamped>) {
+    pub(crate) async fn run(self, mut events: Feed) {
         if self.address.is_empty() {
             log::warn!("no containerd address: events are not published");
-            while events.recv().await.is_some() {}
+            while events.next().await.is_some() {}
             return;
         }
         let mut queue = Queue::default();
@@ -71,7 +72,7 @@ impl Publisher {
             loop {
                 tokio::select! {
                     () = &mut delivery => break,
-                    Some(event) = events.recv() => queue.push(event),
+                    Some(event) = events.next() => queue.push(event),
                 }
             }
             queue.report();
@@ -80,10 +81,10 @@ impl Publisher {
 }
 
 /// The head of the queue, or the next event that comes; `None` when there will be none.
-async fn next(queue: &mut Queue, events: &mut UnboundedReceiver<Stamped>) -> Option<Stamped> {
+async fn next(queue: &mut Queue, events: &mut Feed) -> Option<Stamped> {
     match queue.pop() {
         Some(event) => Some(event),
-        None => events.recv().await,
+        None => events.next().await,
     }
 }
 

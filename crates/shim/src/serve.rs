@@ -22,7 +22,7 @@ use crate::debug;
 use crate::error::Error;
 use crate::logger::Logger;
 use crate::memory;
-use crate::publisher::Publisher;
+use crate::publisher::{Feed, Publisher};
 use crate::server::Server;
 use crate::socket::{self, Bound, Socket, SocketFile};
 use crate::start::current_bundle;
@@ -235,79 +235,24 @@ fn dump(state: &State) {
     log::info!("=== END goroutine stack dump ===");
 }
 
-/// The way of events to the publisher, which can be closed although containers go on: what is
-/// queued then is delivered, and nothing is taken any more.
+/// The publisher, and what tells it that no more is wanted than has happened.
 struct Events {
-    stop: oneshot::Sender<()>,
-    tasks: JoinSet<()>,
+    close: oneshot::Sender<()>,
+    publisher: JoinSet<()>,
 }
 
 impl Events {
     fn publish(publisher: Publisher, events: mpsc::UnboundedReceiver<Stamped>) -> Events {
-        let (stop, stopped) = oneshot::channel();
-        let (to_publisher, queue) = mpsc::unbounded_channel();
+        let (feed, close) = Feed::new(events);
         let mut tasks = JoinSet::new();
-        tasks.spawn(relay(events, to_publisher, stopped));
-        tasks.spawn(publisher.run(queue));
-        Events { stop, tasks }
+        tasks.spawn(publisher.run(feed));
+        Events { close, publisher: tasks }
     }
 
     /// Resolves when everything that happened so far was delivered or given up.
     async fn finish(mut self) {
-        // Fails when the relay has ended already, which comes to the same.
-        self.stop.send(()).unwrap_or_default();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-async fn relay(
-    mut events: mpsc::UnboundedReceiver<Stamped>,
-    to_publisher: mpsc::UnboundedSender<Stamped>,
-    stopped: oneshot::Receiver<()>,
-) {
-    let mut stopped = std::pin::pin!(stopped);
-    let mut open = true;
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            _ = &mut stopped, if open => {
-                open = false;
-                events.close();
-                continue;
-            }
-        };
-        let Some(event) = event else { return };
-        if to_publisher.send(event).is_err() {
-            return;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wedge_task::Event;
-
-    #[test]
-    fn events_queued_at_shutdown_are_passed_on_and_later_ones_are_not() {
-        runtime().unwrap().block_on(async {
-            let (sink, events) = EventSink::channel();
-            let (to_publisher, mut queue) = mpsc::unbounded_channel();
-            let (stop, stopped) = oneshot::channel();
-            for number in 0..3 {
-                sink.send(Event::Paused { container_id: number.to_string() });
-            }
-            stop.send(()).unwrap();
-            // The sink lives on, as it does in a task whose container runs.
-            relay(events, to_publisher, stopped).await;
-            sink.send(Event::Paused { container_id: "late".to_owned() });
-            let mut passed = Vec::new();
-            while let Some(stamped) = queue.recv().await {
-                if let Event::Paused { container_id } = *stamped.event {
-                    passed.push(container_id);
-                }
-            }
-            assert_eq!(passed, ["0", "1", "2"]);
-        });
+        // Dropping it closes them too.
+        drop(self.close);
+        while self.publisher.join_next().await.is_some() {}
     }
 }

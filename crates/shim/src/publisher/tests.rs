@@ -6,7 +6,8 @@ use std::sync::Arc;
 use protobuf::Message;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use wedge_task::{Event, EventSink};
 
@@ -48,6 +49,7 @@ impl Dispatch for Recorder {
 struct Env {
     dir: TempDir,
     sink: EventSink,
+    _close: oneshot::Sender<()>,
     publisher: JoinSet<()>,
     containerd: JoinSet<()>,
     seen: UnboundedReceiver<u32>,
@@ -60,13 +62,14 @@ impl Env {
     fn new() -> Env {
         let dir = tempfile::tempdir().unwrap();
         let (sink, events) = EventSink::channel();
+        let (feed, close) = Feed::new(events);
         let (seen_by, seen) = mpsc::unbounded_channel();
         let address = format!("unix://{}", socket(dir.path()).display());
         let mut publisher = JoinSet::new();
-        publisher.spawn(Publisher::new(address, "ns".to_owned()).run(events));
+        publisher.spawn(Publisher::new(address, "ns".to_owned()).run(feed));
         let (gate, _) = watch::channel(true);
         let containerd = JoinSet::new();
-        Env { dir, sink, publisher, containerd, seen, seen_by, gate, thirteen: None }
+        Env { dir, sink, _close: close, publisher, containerd, seen, seen_by, gate, thirteen: None }
     }
 
     fn start(&mut self) {
@@ -216,5 +219,6 @@ async fn without_an_address_events_are_discarded() {
         sink.send(Event::Start { container_id: "c".to_owned(), pid });
     }
     drop(sink);
-    soon(Publisher::new(String::new(), "ns".to_owned()).run(events)).await;
+    let (feed, _close) = Feed::new(events);
+    soon(Publisher::new(String::new(), "ns".to_owned()).run(feed)).await;
 }
