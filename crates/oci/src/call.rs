@@ -164,11 +164,16 @@ fn look_up(name: &str, path: Option<&OsStr>) -> Result<PathBuf, String> {
     if name.contains('/') {
         return Ok(PathBuf::from(name));
     }
-    env::split_paths(path.unwrap_or_default())
+    find_in_path(name, path.unwrap_or_default())
+        .ok_or_else(|| format!("exec: {name:?}: executable file not found in $PATH"))
+}
+
+/// The first program called `name` in the absolute directories of `path`.
+pub fn find_in_path(name: &str, path: &OsStr) -> Option<PathBuf> {
+    env::split_paths(path)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))
         .find(|candidate| is_executable(candidate))
-        .ok_or_else(|| format!("exec: {name:?}: executable file not found in $PATH"))
 }
 
 fn is_executable(path: &Path) -> bool {

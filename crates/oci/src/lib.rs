@@ -21,7 +21,7 @@ mod spec;
 mod temporary;
 
 pub use bundle::Bundle;
-pub use call::ChildIo;
+pub use call::{ChildIo, find_in_path};
 pub use checkpoint::Checkpoint;
 pub use console::ConsoleSocket;
 pub use error::{Error, ErrorKind, Result, go_text};

@@ -55,6 +55,11 @@ fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Options {
+    /// The runtime binary, a name in $PATH or a path.
+    pub fn binary(&self) -> &str {
+        if self.binary_name.is_empty() { "runc" } else { &self.binary_name }
+    }
+
     /// Reads the TOML that CRI and ctr send as `runtimeoptions.v1.Options.config_body` to runtimes
     /// that are not literally `io.containerd.runc.v2` (containerd #9671). Keys are matched
     /// without regard to case, as Go does; unknown ones, and the obsolete `CriuPath`, are ignored.

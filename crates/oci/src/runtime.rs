@@ -20,9 +20,6 @@ use crate::temporary::{TemporaryFile, remove};
 /// Where runtimes keep their state when the client does not say.
 const ROOT: &str = "/run/containerd/runc";
 
-/// The runtime when the client does not say.
-const BINARY: &str = "runc";
-
 /// Room for the pids of a container of some hundred thousand processes.
 const PIDS_OUTPUT: usize = 4 << 20;
 
@@ -62,7 +59,7 @@ impl Runtime {
             reaper,
             bundle,
             id: id.to_owned(),
-            binary: or(&options.binary_name, BINARY).to_owned(),
+            binary: options.binary().to_owned(),
             root: Path::new(or(&options.root, ROOT)).join(namespace),
             systemd_cgroup: options.systemd_cgroup,
             no_pivot_root: options.no_pivot_root,

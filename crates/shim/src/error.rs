@@ -158,7 +158,7 @@ pub enum Error {
         /// Its configured name.
         name: String,
         /// Go's text.
-        reason: &'static str,
+        reason: String,
     },
 }
 

@@ -7,19 +7,18 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use containerd_shim_protos::shim::oci;
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use protobuf::{Message, MessageField};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
-use wedge_oci::Options;
+use wedge_oci::{find_in_path, go_text};
 use wedge_reaper::Reaper;
 
 use crate::args::{Program, REVISION, VERSION};
@@ -42,7 +41,8 @@ const FEATURES_LIMIT: u64 = 1 << 20;
 pub fn info(program: &Program) -> Result<(), Error> {
     let given = given_options(&read_stdin()?)?;
     let options = options::decode(given.as_ref()).map_err(unreadable)?;
-    let features = features_of(&binary(&options)?)?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let features = features_of(&look_up(options.binary(), &path)?)?;
     let version = RuntimeVersion {
         version: VERSION.to_owned(),
         revision: REVISION.to_owned(),
@@ -51,7 +51,7 @@ pub fn info(program: &Program) -> Result<(), Error> {
     let info = RuntimeInfo {
         name: program.runtime().to_owned(),
         version: MessageField::some(version),
-        options: given.map(|_| any_of(&options)).transpose()?.into(),
+        options: given.map(|_| options::encode(options.clone())).transpose()?.into(),
         features: features.into(),
         ..RuntimeInfo::default()
     };
@@ -75,57 +75,19 @@ fn unreadable(source: Error) -> Error {
     Error::Options { action, source: Box::new(source) }
 }
 
-/// The options in the one form containerd reads back, whichever they came in.
-fn any_of(options: &Options) -> Result<Any, Error> {
-    let options = options.clone();
-    let message = oci::Options {
-        no_pivot_root: options.no_pivot_root,
-        no_new_keyring: options.no_new_keyring,
-        shim_cgroup: options.shim_cgroup,
-        io_uid: options.io_uid,
-        io_gid: options.io_gid,
-        binary_name: options.binary_name,
-        root: options.root,
-        systemd_cgroup: options.systemd_cgroup,
-        criu_image_path: options.criu_image_path,
-        criu_work_path: options.criu_work_path,
-        task_api_address: options.task_api_address,
-        task_api_version: options.task_api_version,
-        ..oci::Options::default()
-    };
-    let value = message
-        .write_to_bytes()
-        .map_err(|source| Error::Encode { what: "containerd.runc.v1.Options", source })?;
-    Ok(Any { type_url: "containerd.runc.v1.Options".to_owned(), value, ..Any::default() })
-}
-
 /// The OCI runtime's binary: a path as it is, a name by `PATH`, as Go's `exec.LookPath`.
-fn binary(options: &Options) -> Result<PathBuf, Error> {
-    let name = match options.binary_name.as_str() {
-        "" => "runc",
-        name => name,
-    };
-    let path = env::var_os("PATH");
-    look_up(name, path.as_deref().unwrap_or_default())
-}
-
 fn look_up(name: &str, path: &OsStr) -> Result<PathBuf, Error> {
     let missing = |reason| Error::RuntimeBinary { name: name.to_owned(), reason };
-    if name.contains('/') {
-        let there = is_executable(Path::new(name));
-        return there
-            .then(|| PathBuf::from(name))
-            .ok_or_else(|| missing("no such executable file"));
+    if !name.contains('/') {
+        let found = find_in_path(name, path);
+        return found.ok_or_else(|| missing("executable file not found in $PATH".to_owned()));
     }
-    env::split_paths(path)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(name))
-        .find(|candidate| is_executable(candidate))
-        .ok_or_else(|| missing("executable file not found in $PATH"))
-}
-
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    match fs::metadata(name) {
+        Ok(found) if found.is_dir() => Err(missing("is a directory".to_owned())),
+        Ok(found) if found.mode() & 0o111 == 0 => Err(missing("permission denied".to_owned())),
+        Ok(_) => Ok(PathBuf::from(name)),
+        Err(err) => Err(missing(format!("stat {name}: {}", go_text(&err)))),
+    }
 }
 
 /// What `<binary> features` says, or nothing: runc has the command since 1.1, others may not.
@@ -163,6 +125,8 @@ async fn ask(reaper: &Reaper, binary: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn script(text: &str) -> tempfile::TempPath {
@@ -196,7 +160,14 @@ mod tests {
             "failed to look up the path of \"wedge-nonexistent\": \
              exec: \"wedge-nonexistent\": executable file not found in $PATH"
         );
-        assert!(look_up("/nonexistent/runc", OsStr::new("")).is_err());
+        for (path, reason) in [
+            ("/no/runc", "stat /no/runc: no such file or directory"),
+            ("/etc/passwd", "permission denied"),
+            ("/etc/", "is a directory"),
+        ] {
+            let text = look_up(path, OsStr::new("")).unwrap_err().chain();
+            assert!(text.ends_with(&format!("exec: \"{path}\": {reason}")), "{text}");
+        }
         assert_eq!(look_up("sh", OsStr::new("/nonexistent:/bin")).unwrap(), Path::new("/bin/sh"));
     }
 }

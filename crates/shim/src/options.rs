@@ -64,6 +64,30 @@ fn runc_options(value: &[u8]) -> Result<Options, Error> {
     })
 }
 
+/// The options in the one form containerd reads back, whichever they came in.
+///
+/// # Errors
+/// Never in practice.
+pub(crate) fn encode(options: Options) -> Result<Any, Error> {
+    let message = oci::Options {
+        no_pivot_root: options.no_pivot_root,
+        no_new_keyring: options.no_new_keyring,
+        shim_cgroup: options.shim_cgroup,
+        io_uid: options.io_uid,
+        io_gid: options.io_gid,
+        binary_name: options.binary_name,
+        root: options.root,
+        systemd_cgroup: options.systemd_cgroup,
+        criu_image_path: options.criu_image_path,
+        criu_work_path: options.criu_work_path,
+        task_api_address: options.task_api_address,
+        task_api_version: options.task_api_version,
+        ..oci::Options::default()
+    };
+    let value = message.write_to_bytes().map_err(|source| Error::Encode { what: RUNC, source })?;
+    Ok(Any { type_url: RUNC.to_owned(), value, ..Any::default() })
+}
+
 /// Decodes what `Checkpoint` was given: the directory for the images, and maybe options, of which
 /// `image_path` and `cgroups_mode` mean nothing here, as in Go.
 ///

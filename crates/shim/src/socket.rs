@@ -53,7 +53,8 @@ pub(crate) fn debug_address(
 }
 
 fn address_in(dir: Option<&Path>, parts: &[&str]) -> String {
-    let address = address_of(&join(parts));
+    // It hashes its three parts as one path, which is clean already.
+    let address = containerd_shim::socket_address("", "", &join(parts));
     match (dir, address.rsplit_once('/')) {
         (Some(dir), Some((_, hash))) => format!("unix://{}", dir.join(hash).display()),
         (Some(_), None) | (None, _) => address,
@@ -63,20 +64,6 @@ fn address_in(dir: Option<&Path>, parts: &[&str]) -> String {
 /// The path in an address: with or without `unix://`.
 pub(crate) fn path_of(address: &str) -> &Path {
     Path::new(address.strip_prefix("unix://").unwrap_or(address))
-}
-
-/// `socket_address` of containerd-shim joins its three parts as they are; given in pieces that
-/// need no cleaning, it hashes exactly the cleaned path.
-fn address_of(path: &str) -> String {
-    let (rest, id) = path.rsplit_once('/').unwrap_or(("", path));
-    match rest.rsplit_once('/') {
-        Some((root, namespace)) => {
-            let root = if root.is_empty() { "/" } else { root };
-            containerd_shim::socket_address(root, namespace, id)
-        }
-        None if path.starts_with('/') => containerd_shim::socket_address("/", "", id),
-        None => containerd_shim::socket_address("", rest, id),
-    }
 }
 
 /// `filepath.Join` of Go: empty parts do not count, and the result is lexically clean.
