@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use wedge_sys::Polled;
 use crate::copy;
 use crate::error::Error;
 use crate::fifo::{self, Fifo};
-use crate::file::LogFile;
 use crate::logger::Logger;
 use crate::prepared::{PipedInput, PipedOutput, Sink, TerminalOutput};
 use crate::pty::Terminal;
@@ -47,7 +45,7 @@ impl Copier {
         let (unfinished, receiver) = watch::channel(outputs.len());
         let unfinished = Arc::new(unfinished);
         for output in outputs {
-            tasks.spawn(copy_output(output, Arc::clone(&unfinished))?);
+            spawn_output(&mut tasks, output, Arc::clone(&unfinished))?;
         }
         let mut hold = None;
         if let Some(PipedInput { fifo: Fifo { path, reader, writer, .. }, pipe }) = stdin {
@@ -181,43 +179,34 @@ impl Copier {
     }
 }
 
-/// A [`Sink`] in use.
-enum OpenSink {
-    Fifo { path: PathBuf, writer: Polled<File>, reader: File, attended: bool },
-    File(LogFile),
-}
-
-/// Registers an output, and gives the task that copies it.
-fn copy_output(
+/// Registers an output, and spawns the task that copies it.
+fn spawn_output(
+    tasks: &mut JoinSet<()>,
     output: PipedOutput,
     unfinished: Arc<watch::Sender<usize>>,
-) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+) -> Result<(), Error> {
     let PipedOutput { stream, sink, pipe } = output;
     let source = watched(stream, pipe.ours, Interest::READABLE)?;
-    let sink = match sink {
+    match sink {
         Sink::Fifo(Fifo { path, reader, writer, attended }) => {
             let writer = watched(stream, writer, Interest::WRITABLE)?;
-            OpenSink::Fifo { path, writer, reader, attended }
-        }
-        Sink::File(file) => OpenSink::File(file),
-    };
-    Ok(async move {
-        let writer = match sink {
-            OpenSink::Fifo { path, writer, reader, attended } => {
+            tasks.spawn(async move {
                 copy::output(stream, &path, &source, &writer).await;
                 fifo::taken(reader, writer.get_ref(), attended).await;
-                Some(writer)
-            }
-            OpenSink::File(file) => {
+                finish(&unfinished);
+                // Only now may the client see the end: whoever asks for a drain then is told that
+                // it is done.
+                drop(writer);
+            });
+        }
+        Sink::File(file) => {
+            tasks.spawn(async move {
                 file.append(stream, &source).await;
-                None
-            }
-        };
-        finish(&unfinished);
-        // Only now may the client see the end: whoever asks for a drain then is told that it is
-        // done.
-        drop(writer);
-    })
+                finish(&unfinished);
+            });
+        }
+    }
+    Ok(())
 }
 
 fn finish(unfinished: &watch::Sender<usize>) {

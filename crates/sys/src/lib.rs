@@ -32,7 +32,7 @@ pub use inherit::{close_on_exec_from, pass_fd};
 pub use limit::{raise_descriptor_limit, set_limit_of};
 pub use loop_device::{configure_loop_device, free_loop_device};
 pub use memory::release_memory;
-pub use mount::{NewFilesystem, attach_mount, clone_mount, map_mount_ids};
+pub use mount::{NewFilesystem, PROPAGATION, attach_mount, clone_mount, map_mount_ids};
 pub use pidfd::PidFd;
 pub use process::{create_core_sched_group, forget_variable, ignore_sigpipe, set_subreaper};
 pub use pty::open_pty_peer;

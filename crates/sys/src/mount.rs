@@ -14,7 +14,8 @@ use nix::mount::MsFlags;
 /// Paths are empty: a descriptor says it all.
 const EMPTY: &std::ffi::CStr = c"";
 
-const PROPAGATION: MsFlags = MsFlags::MS_SHARED
+/// How mounts and unmounts below a mount are passed on, mount_namespaces(7).
+pub const PROPAGATION: MsFlags = MsFlags::MS_SHARED
     .union(MsFlags::MS_PRIVATE)
     .union(MsFlags::MS_SLAVE)
     .union(MsFlags::MS_UNBINDABLE);

@@ -156,7 +156,7 @@ impl Component {
 
     fn attach(&self, tree: &OwnedFd) -> Result<Mounted> {
         let attached = self.locate().and_then(|place| {
-            let point = fs::read_link(magic_link(&place))?;
+            let point = path_of(&place)?;
             attach_mount(tree, &place)?;
             Ok(Mounted::at(point))
         });
@@ -207,6 +207,11 @@ pub(super) fn locate(rootfs: &Path, target: &str) -> io::Result<OwnedFd> {
 /// A path that leads to exactly what is open.
 pub(super) fn magic_link(fd: impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// Where it is, without asking the file system.
+pub(super) fn path_of(fd: impl AsFd) -> io::Result<PathBuf> {
+    fs::read_link(magic_link(fd))
 }
 
 /// mount(2) copies one page, with a zero at its end, and silently cuts the rest.

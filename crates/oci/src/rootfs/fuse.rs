@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! FUSE file systems, which programs of their own mount and serve.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use wedge_reaper::{Limits, Reaper};
 
 use crate::call::{command_text, program};
 use crate::error::{Error, Result, on_step};
-use crate::rootfs::component::{locate, magic_link};
+use crate::rootfs::component::{locate, path_of};
 use crate::rootfs::id_mapped::mount_id;
 use crate::rootfs::mount::{Mount, Mounted};
 use crate::rootfs::{blocking, undo};
@@ -126,7 +125,7 @@ impl Place {
     async fn look(self) -> Result<(Place, Seen)> {
         blocking(move || {
             let seen = locate(&self.rootfs, &self.target).and_then(|fd| {
-                let point = fs::read_link(magic_link(&fd))?;
+                let point = path_of(&fd)?;
                 Ok(Seen { point, mount_id: mount_id(&fd)? })
             });
             let target = self.rootfs.join(self.target.trim_start_matches('/'));

@@ -2,7 +2,6 @@
 //! Loop devices for images of file systems.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +9,8 @@ use tokio::time::sleep;
 use wedge_sys::{configure_loop_device, free_loop_device};
 
 use crate::error::{Error, Result, on_step};
-use crate::rootfs::blocking;
 use crate::rootfs::options::Image;
+use crate::rootfs::{blocking, is_busy};
 
 const CONTROL: &str = "/dev/loop-control";
 
@@ -63,10 +62,6 @@ fn try_set_up(image: &Path, how: Image) -> Result<LoopDevice> {
     configure_loop_device(&device, backing, image, how.read_only, how.direct_io)
         .map_err(on("failed to configure loop device", &path))?;
     Ok(LoopDevice { path, _open: device })
-}
-
-fn is_busy(err: &io::Error) -> bool {
-    err.kind() == io::ErrorKind::ResourceBusy
 }
 
 /// Somewhere below ten milliseconds more each time, and not the same in two processes.

@@ -28,6 +28,10 @@ pub use unmount::{unmount_last_resort, unmount_recursive};
 
 use crate::error::{Error, Result};
 
+fn is_busy(err: &std::io::Error) -> bool {
+    err.kind() == std::io::ErrorKind::ResourceBusy
+}
+
 /// Runs `work` on the blocking pool. It goes on when the future is dropped.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,

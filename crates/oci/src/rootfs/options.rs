@@ -2,6 +2,7 @@
 //! Mount options as in fstab → flags and data of mount(2), and what is done around that call.
 
 use nix::mount::MsFlags;
+use wedge_sys::PROPAGATION;
 
 use crate::error::{Error, Result};
 
@@ -49,11 +50,6 @@ const TABLE: &[(&str, Effect)] = &[
     ("sync", Set(MsFlags::MS_SYNCHRONOUS)),
     ("unbindable", Set(MsFlags::MS_UNBINDABLE)),
 ];
-
-const PROPAGATION: MsFlags = MsFlags::MS_SHARED
-    .union(MsFlags::MS_PRIVATE)
-    .union(MsFlags::MS_SLAVE)
-    .union(MsFlags::MS_UNBINDABLE);
 
 /// The arguments of the calls that make one mount.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Unmounting a root file system.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +13,9 @@ use tokio::time::{sleep, timeout};
 use wedge_reaper::Reaper;
 
 use crate::error::{Error, Result, on_path};
-use crate::rootfs::component::magic_link;
+use crate::rootfs::component::path_of;
 use crate::rootfs::mountinfo::{MountPoint, mounts_below};
-use crate::rootfs::{blocking, fuse};
+use crate::rootfs::{blocking, fuse, is_busy};
 
 /// How often, and after which pauses, a busy mount is tried again: 2.5 seconds in all, for the
 /// whole tree, since what is below keeps the mounts above it busy too.
@@ -83,7 +82,7 @@ async fn mounts_at(path: &Path) -> Result<Vec<MountPoint>> {
 /// mount point itself is a directory.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     let opened = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-    let result = opened.map_err(io::Error::from).and_then(|fd| fs::read_link(magic_link(&fd)));
+    let result = opened.map_err(io::Error::from).and_then(|fd| path_of(&fd));
     match (&result, path.parent(), path.file_name()) {
         (Err(err), Some(parent), Some(name)) if err.kind() != io::ErrorKind::NotFound => {
             Ok(parent.canonicalize()?.join(name))
@@ -105,10 +104,6 @@ async fn unmount_all(target: PathBuf, flags: MntFlags, tries: &mut u32) -> Resul
             Err(err) => return Err(err),
         }
     }
-}
-
-fn is_busy(err: &io::Error) -> bool {
-    err.kind() == io::ErrorKind::ResourceBusy
 }
 
 /// What one unmount(2) did.
