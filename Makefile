@@ -19,7 +19,7 @@ demo: setup-demo build ## install what is missing, build, and run containers thr
 	$(CARGO) run --quiet --locked -p wedge-integration --bin wedge-demo
 
 .PHONY: test
-test: setup-test check build packages ## install what is missing, and run every check and test (root)
+test: setup-test check build packages ## install what is missing; every check; every test but those of manifests, test-apt, test-vm-full (root)
 	$(CARGO) nextest run --locked --workspace --no-run
 	sync # gigabytes were built: an fsync(2) of dpkg would wait for them, longer than a test
 	$(CARGO) nextest run --locked --workspace
@@ -53,6 +53,10 @@ cri: setup-test build ## the tests through containerd's CRI plugin: what a kubel
 	$(CARGO) build --locked -p wedge-integration --bins
 	$(CARGO) nextest run --locked -p wedge-cri-tests
 
+.PHONY: test-apt
+test-apt: setup-test packages ## the package, installed by apt in a new Debian (root, Debian's mirrors)
+	WEDGE_LONG=1 $(CARGO) nextest run --locked -p wedge-package-tests -E 'test(by_apt_in_a_new_debian)'
+
 VM_PROFILES ?= vm vm-systemd
 .PHONY: test-vm
 test-vm: setup-test build ## what depends on cgroup v2, systemd or CRIU, in VMs (root, no KVM needed)
@@ -73,7 +77,7 @@ manifests: setup-manifests ## what Helm and Kubernetes' published schemas say of
 	$(CARGO) nextest run --locked --profile manifests -p wedge-package-tests
 
 .PHONY: compat
-compat: setup-test build ## the same tests with ctr and CRI against containerd's own Go shim (root)
+compat: setup-test build ## the tests of integration and cri against containerd's own Go shim (root)
 	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration -p wedge-cri-tests
 
 BENCH      := target/$(TARGET)/measure/wedge-bench
