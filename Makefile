@@ -35,7 +35,9 @@ check: ## formatting, and lints if there is a clippy
 	$(CARGO) fmt --all --check
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then set -x; \
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings && \
-	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- -D warnings; \
+	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- -D warnings && \
+	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- \
+		--cfg failpoints -D warnings; \
 	else echo '*** NOTE: lints were NOT checked, this toolchain has no clippy. Debian has none that'; \
 	echo '*** fits its cargo-web; with rustup: rustup component add clippy'; fi
 
