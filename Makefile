@@ -19,7 +19,7 @@ demo: setup-demo build ## install what is missing, build, and run containers thr
 	$(CARGO) run --quiet --locked -p wedge-integration --bin wedge-demo
 
 .PHONY: test
-test: setup-test check build packages ## install what is missing, and run every check and test (root)
+test: setup-test check build packages ## install what is missing; every check; every test but those of manifests, test-apt, test-vm-full (root)
 	$(CARGO) nextest run --locked --workspace --no-run
 	sync # gigabytes were built: an fsync(2) of dpkg would wait for them, longer than a test
 	$(CARGO) nextest run --locked --workspace
@@ -35,7 +35,9 @@ check: ## formatting, and lints if there is a clippy
 	$(CARGO) fmt --all --check
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then set -x; \
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings && \
-	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- -D warnings; \
+	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- -D warnings && \
+	$(CARGO) clippy --locked --release -p wedge-setns-helper --features standalone -- \
+		--cfg failpoints -D warnings; \
 	else echo '*** NOTE: lints were NOT checked, this toolchain has no clippy. Debian has none that'; \
 	echo '*** fits its cargo-web; with rustup: rustup component add clippy'; fi
 
@@ -52,6 +54,10 @@ integration: build ## the tests with a real containerd, ctr and runc (root)
 cri: setup-test build ## the tests through containerd's CRI plugin: what a kubelet asks for (root)
 	$(CARGO) build --locked -p wedge-integration --bins
 	$(CARGO) nextest run --locked -p wedge-cri-tests
+
+.PHONY: test-apt
+test-apt: setup-test packages ## the package, installed by apt in a new Debian (root, Debian's mirrors)
+	WEDGE_LONG=1 $(CARGO) nextest run --locked -p wedge-package-tests -E 'test(by_apt_in_a_new_debian)'
 
 VM_PROFILES ?= vm vm-systemd
 .PHONY: test-vm
@@ -73,7 +79,7 @@ manifests: setup-manifests ## what Helm and Kubernetes' published schemas say of
 	$(CARGO) nextest run --locked --profile manifests -p wedge-package-tests
 
 .PHONY: compat
-compat: setup-test build ## the same tests with ctr and CRI against containerd's own Go shim (root)
+compat: setup-test build ## the tests of integration and cri against containerd's own Go shim (root)
 	SHIM_UNDER_TEST=go $(CARGO) nextest run --locked -p wedge-integration -p wedge-cri-tests
 
 BENCH      := target/$(TARGET)/measure/wedge-bench

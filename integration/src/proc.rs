@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 pub struct Proc(pub u32);
 
 /// Memory of a process, in KiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Resident set.
     pub rss: u64,
@@ -289,11 +289,6 @@ impl Fds {
     /// How many of one kind there are.
     pub fn count(&self, kind: FdKind) -> usize {
         self.0.values().filter(|target| kind_of(target) == kind).count()
-    }
-
-    /// How many refer to a path that contains `part`.
-    pub fn count_path(&self, part: &str) -> usize {
-        self.0.values().filter(|target| target.contains(part)).count()
     }
 
     /// How many there are.

@@ -126,8 +126,9 @@ fn parameters_of_another_task_are_refused() -> Result<()> {
     lab.finish()
 }
 
-/// `sched_core = true` in the daemon's configuration: the shim gets a core scheduling group of its
-/// own, its containers too, or does not start. Which, is up to kernel and processor.
+/// `sched_core = true` in the daemon's configuration: the shim asks the kernel for a core scheduling
+/// group of its own, and does not start when it gets none. Which, is up to kernel and processor. That
+/// there is a group then is the kernel's word: to ask for it takes unsafe code, which no test has.
 #[test]
 fn core_scheduling_is_had_or_there_is_no_shim() -> Result<()> {
     let lab = Lab::new()?;

@@ -17,8 +17,6 @@ use wedge_integration::{
     wait,
 };
 
-/// How long the namespace may take to go after Delete. The kernel has to wait for readers (RCU).
-const GONE: Duration = Duration::from_secs(1);
 const MEMORY: u64 = 32 << 20;
 /// Execs in flight.
 const EXECS: usize = 10;
@@ -135,10 +133,10 @@ impl Bench {
         self.end(&bundle, init, end)?;
         assert_eq!(self.shim.wait(id, "")?.status, 137);
         self.shim.delete(id, "")?;
-        // Now, not in a moment.
+        // Now, not in a moment. What comes then is up to the kernel, which waits for readers (RCU).
         let held = self.held(&bundle, &theirs)?;
         ensure!(held.is_empty(), "held: {held:#?}");
-        wait::until_for(GONE, "the veth pair is gone", || {
+        wait::until("the veth pair is gone", || {
             ensure!(!self.outside.has(&veth)?, "{theirs:?}: {:#?}", holders(&theirs));
             Ok(())
         })?;
@@ -305,7 +303,7 @@ fn who_keeps_a_namespace_is_named() -> Result<()> {
     assert!(!bench.held(&bundle, &theirs)?.is_empty());
     assert_eq!(holders(&theirs).len(), 1, "{:?}", holders(&theirs));
     daemon.signal(Signal::SIGKILL)?;
-    wait::until_for(GONE, "the veth pair is gone", || {
+    wait::until("the veth pair is gone", || {
         ensure!(!bench.outside.has("veth0")?, "{:?}", holders(&theirs));
         Ok(())
     })?;

@@ -32,6 +32,8 @@
 # COMMAND's stdout and stderr are passed on separately; its stdin is empty.
 # Every process left when COMMAND ends is killed and the VM is powered off.
 #
+# In the guest, guest-init.sh and then guest-runner.sh run.
+#
 # What the guest sees:  / (overlay); fresh tmpfs at /run, /tmp, /dev/shm and
 # /var/lib/containerd; /sys/fs/cgroup (cgroup2, all controllers enabled for the
 # children of the root); a loopback device as the only network; kernel modules
@@ -104,9 +106,10 @@ busybox=$(command -v busybox)
 #
 # $cache/PACKAGE/{vmlinux,lib/modules/RELEASE}   $kernel
 # $cache/default                                 the PACKAGE first chosen
-# $cache/initramfs-CHECKSUM                      of this script and PACKAGE
+# $cache/initramfs-CHECKSUM                      of this script, the guest's and PACKAGE
 # $cache/disk-SIZE.ext4                          formatted, never written to
 
+here=$(dirname "${BASH_SOURCE[0]}")
 cache=${VM_CACHE:-target/vm}
 mkdir -p "$cache"
 cache=$(realpath "$cache")
@@ -181,7 +184,7 @@ module_files() { # DIRECTORY NAME...
 
 prepare_initramfs() {
     local modules root=$cache/initramfs.new file
-    initramfs=$cache/initramfs-$( (cat "${BASH_SOURCE[0]}" && echo "$package") |
+    initramfs=$cache/initramfs-$( (cat "$here"/{vm,guest-init,guest-runner}.sh && echo "$package") |
         cksum | cut -d' ' -f1)
     [[ -e $initramfs ]] && return
 
@@ -194,8 +197,8 @@ prepare_initramfs() {
             cp "$modules/$file" "$root/modules"
             basename "$file" >>"$root/modules/list"
         done
-    guest_init >"$root/init"
-    guest_runner >"$root/runner"
+    cp "$here/guest-init.sh" "$root/init"
+    cp "$here/guest-runner.sh" "$root/runner"
     chmod +x "$root/init" "$root/runner"
     (cd "$root" && find . | "$busybox" cpio -o -H newc) >"$initramfs.new" 2>/dev/null
     rm -r "$root"
@@ -210,177 +213,6 @@ prepare_disk() {
     truncate -s "$disk" "$image.new" || die "bad --disk size $disk"
     PATH=$PATH:/usr/sbin mkfs.ext4 -q -m 0 "$image.new" || die "cannot format a disk"
     mv "$image.new" "$image"
-}
-
-# -------------------------------------------------------------------- guest --
-
-# Stage 1: /init of the initramfs.  It assembles the root file system.
-guest_init() {
-    cat <<'EOF'
-#!/bin/busybox sh
-set -e
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-while read -r file; do insmod "/modules/$file"; done </modules/list
-
-p9() { # TAG DIRECTORY OPTIONS
-    mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2"
-}
-
-p9 job /job cache=none
-. /job/config
-
-# The host does not change its files under our feet, or not those that matter:
-# cache=loose keeps what has been read.
-p9 root /lower ro,cache=loose
-mount -t tmpfs -o mode=755 rw /rw
-mkdir /rw/upper /rw/work
-mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work root /root
-
-cd /root
-rm -f .dockerenv # the host may be a container; this is none
-mkdir -p proc sys dev run tmp lib/modules var/lib/containerd
-mount --move /proc proc
-mount --move /sys sys
-mount --move /dev dev
-mount -t tmpfs -o mode=755,nosuid,nodev run run
-mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp
-mount -t tmpfs -o mode=711 containerd var/lib/containerd
-mount --bind "/lower$MODULES" lib/modules
-
-mkdir -p dev/pts dev/shm dev/mqueue run/lock
-mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts dev/pts
-mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm
-mount -t mqueue mqueue dev/mqueue
-ln -sf /proc/self/fd dev/fd
-ln -sf /proc/self/fd/0 dev/stdin
-ln -sf /proc/self/fd/1 dev/stdout
-ln -sf /proc/self/fd/2 dev/stderr
-
-mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 sys/fs/cgroup
-for controller in $(cat sys/fs/cgroup/cgroup.controllers); do
-    echo "+$controller" >sys/fs/cgroup/cgroup.subtree_control || true
-done
-mount -t bpf bpf sys/fs/bpf
-mount -t securityfs securityfs sys/kernel/security
-mount -t tracefs tracefs sys/kernel/tracing
-
-mkdir run/vm run/vm/job
-cp /bin/busybox /runner run/vm/
-ln -s busybox run/vm/modprobe
-mount --move /job run/vm/job
-echo /run/vm/modprobe >proc/sys/kernel/modprobe
-hostname vm
-ip link set lo up
-
-while IFS='	' read -r tag options path; do
-    mkdir -p "/root$path"
-    p9 "$tag" "/root$path" "cache=mmap,$options"
-done <run/vm/job/shares
-
-if [ "$DISK" ]; then
-    chroot . /run/vm/modprobe -a virtio_blk crc32c_generic ext4
-    mkdir -p scratch
-    mount -t ext4 dev/vda scratch
-    mkdir -m 711 scratch/containerd
-    mount --bind scratch/containerd var/lib/containerd
-fi
-
-if [ "$SYSTEMD" ]; then
-    # Just systemd, D-Bus and the command, without the host's other units.
-    mkdir -p run/systemd/system
-    cd run/systemd/system
-    cat >dbus.socket <<UNIT
-[Unit]
-DefaultDependencies=no
-[Socket]
-ListenStream=/run/dbus/system_bus_socket
-UNIT
-    cat >dbus.service <<UNIT
-[Unit]
-DefaultDependencies=no
-Requires=dbus.socket
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation
-UNIT
-    cat >vm.service <<UNIT
-[Unit]
-DefaultDependencies=no
-Wants=dbus.socket
-After=dbus.socket
-[Service]
-Type=exec
-ExecStart=/run/vm/runner
-Delegate=yes
-StandardInput=null
-StandardOutput=null
-StandardError=null
-UNIT
-    cat >vm.target <<UNIT
-[Unit]
-DefaultDependencies=no
-Wants=vm.service
-UNIT
-    export SYSTEMD_GENERATOR_PATH=/run/vm/none
-    export SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/vm/none
-    exec switch_root /root /lib/systemd/systemd --unit=vm.target
-fi
-exec switch_root /root /run/vm/runner
-EOF
-}
-
-# Stage 2: runs the command, as PID 1 or as a unit of systemd.
-guest_runner() {
-    cat <<'EOF'
-#!/run/vm/busybox sh
-# This shell prefers its own applets; COMMAND is started by the real /bin/sh.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export HOME=/root LANG=C.UTF-8 TERM=dumb
-. /run/vm/job/config
-cd "$CWD" 2>/dev/null || cd /
-ulimit -Hn 1048576
-
-port() { # NUMBER: waits for the virtio port and prints its device
-    until set -- "$1" /dev/vport*p"$1" && [ -c "$2" ]; do sleep 0.1; done
-    echo "$2"
-}
-
-if [ "$TTY" ]; then
-    # A session of its own on the second serial port.
-    TERM=$TTY
-    setsid -c /bin/sh /run/vm/job/command <>/dev/ttyS1 >&0 2>&1
-    code=$?
-else
-    # FIFOs, unlike the virtio ports, can be opened more than once.
-    mkfifo /run/vm/stdout /run/vm/stderr
-    cat /run/vm/stdout >"$(port 1)" & out=$!
-    cat /run/vm/stderr >"$(port 2)" & err=$!
-    /bin/sh /run/vm/job/command </dev/null >/run/vm/stdout 2>/run/vm/stderr
-    code=$?
-
-    # What is left must not keep the FIFOs open, nor complain about the end of
-    # the others.
-    for signal in STOP KILL; do
-        for process in /proc/[0-9]*; do
-            process=${process#/proc/}
-            case $process in
-            1 | $$ | $out | $err) ;;
-            *) kill -$signal "$process" 2>/dev/null ;;
-            esac
-        done
-    done
-    { sleep 10; kill $out $err; } &
-    wait $out $err
-fi
-
-echo $code >/run/vm/job/exit
-poweroff -f
-EOF
 }
 
 # ------------------------------------------------------------------ prepare --

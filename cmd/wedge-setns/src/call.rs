@@ -20,9 +20,10 @@ pub(crate) fn exit(status: i32) -> ! {
 /// Ends or stops this process as somebody else would, for tests.
 #[cfg(failpoints)]
 pub(crate) fn signal_self(signal: usize) {
-    // SAFETY: these calls take numbers.
-    let sent = unsafe { syscall(nr::GETPID, []) }
-        .and_then(|pid| unsafe { syscall(nr::KILL, [pid, signal]) });
+    // SAFETY: getpid takes nothing.
+    let pid = unsafe { syscall(nr::GETPID, []) };
+    // SAFETY: kill takes numbers.
+    let sent = pid.and_then(|pid| unsafe { syscall(nr::KILL, [pid, signal]) });
     if sent.is_err() {
         exit(255);
     }

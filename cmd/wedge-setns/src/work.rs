@@ -61,8 +61,7 @@ impl Work {
         }
     }
 
-    /// Puts `home`, the first `length` bytes of which end with a NUL, at the end of the
-    /// environment.
+    /// Puts `home`, which ends with a NUL, at the end of the environment.
     pub(crate) fn add_home(&mut self, plan: &Plan<'_>) {
         debug_assert!(plan.has(flags::FIND_HOME));
         let last = self.environment + plan.entries(plan.header().environment) - 1;

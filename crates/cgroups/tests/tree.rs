@@ -148,14 +148,16 @@ async fn everybody_in_it_and_below_is_found() {
 
 #[tokio::test]
 async fn what_is_frozen_says_so_and_runs_on_when_it_is_thawed() {
-    let made = Made::new();
+    let (made, others) = (Made::new(), Made::new());
     let (tree, mut member) = (made.tree(), made.process(""));
     tree.freeze().await.unwrap();
     assert!(tree.is_frozen());
     tree.freeze().await.unwrap();
-    // It would end at once.
+    // It would end as soon as its neighbour does, which is told after it.
+    let mut neighbour = others.process("");
     drop(member.0.stdin.take());
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    drop(neighbour.0.stdin.take());
+    assert!(until(|| (!neighbour.lives()).then_some(())).is_some());
     assert!(member.lives());
     tree.thaw().unwrap();
     assert!(!tree.is_frozen());
@@ -252,10 +254,8 @@ async fn who_is_in_it_keeps_it_and_is_waited_for_a_while() {
     let err = tree.remove().await.unwrap_err();
     assert!(err.to_string().starts_with("failed to remove"), "{err}");
     assert!(member.lives() && made.exists("a"));
-    let (removed, ()) = tokio::join!(tree.remove(), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        member.0.kill().unwrap();
-    });
+    // Remove is polled first, and fails once before it waits.
+    let (removed, ()) = tokio::join!(biased; tree.remove(), async { member.0.kill().unwrap() });
     removed.unwrap();
     assert!(!made.exists(""));
 }

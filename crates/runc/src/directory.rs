@@ -20,7 +20,7 @@ use crate::error::Unsupported;
 /// started.
 const FIFO: &str = "exec.fifo";
 
-/// A state beyond this many bytes is left to runc.
+/// A state beyond this many bytes is left to the runtime.
 const LIMIT: u64 = 16 << 20;
 
 /// The directory, held open for one command: what is done happens in this one, whatever becomes of

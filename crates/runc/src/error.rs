@@ -42,10 +42,10 @@ pub enum Error {
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
 pub enum Failure {
-    /// runc may know how. Nothing has happened that it could not find.
+    /// The runtime may know how. Nothing has happened that it could not find.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
-    /// Nor could runc.
+    /// Nor could the runtime.
     #[error(transparent)]
     Failed(#[from] Error),
 }

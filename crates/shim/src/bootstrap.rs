@@ -19,10 +19,10 @@ const INPUT_LIMIT: u64 = 10 << 20;
 /// The protocol that containerd 2.3 and later are told; their service is `containerd.task.v3.Task`.
 const VERSION: i32 = 3;
 
-/// How the daemon speaks. Those before 2.3 cannot be told apart: same arguments, environment and
-/// input from 1.6 to 2.2.
+/// The daemon that calls, as far as its words tell. Those before 2.3 cannot be told apart: same
+/// arguments, environment and input from 1.6 to 2.2.
 #[derive(Debug)]
-pub(crate) enum Dialect {
+pub(crate) enum Daemon {
     /// containerd up to 2.2: the runtime options or nothing. The answer is the plain address,
     /// the one form that all of them understand, or JSON when that was configured.
     Legacy {
@@ -33,18 +33,18 @@ pub(crate) enum Dialect {
     Params(Box<BootstrapParams>),
 }
 
-impl Dialect {
-    /// Tells the dialect of `input`.
+impl Daemon {
+    /// Tells who has said `input`.
     ///
     /// # Errors
     /// When it is no message of either, or one meant for another shim.
-    pub(crate) fn of(input: &[u8], flags: &Flags) -> Result<Dialect, Error> {
+    pub(crate) fn of(input: &[u8], flags: &Flags) -> Result<Daemon, Error> {
         if input.is_empty() {
-            return Ok(Dialect::Legacy { options: None });
+            return Ok(Daemon::Legacy { options: None });
         }
         if let Ok(params) = BootstrapParams::parse_from_bytes(input) {
             if params.instance_id == flags.id && params.namespace == flags.namespace {
-                return Ok(Dialect::Params(Box::new(params)));
+                return Ok(Daemon::Params(Box::new(params)));
             }
             // An `Any` decodes as parameters too: its URL and value are the first two fields.
             let plain = BootstrapParams {
@@ -58,14 +58,14 @@ impl Dialect {
         }
         let options = Any::parse_from_bytes(input)
             .map_err(|source| Error::Decode { what: "google.protobuf.Any", source })?;
-        Ok(Dialect::Legacy { options: Some(options) })
+        Ok(Daemon::Legacy { options: Some(options) })
     }
 
     /// The runtime options that came along.
     pub(crate) fn options(&self) -> Option<&Any> {
         match self {
-            Dialect::Legacy { options } => options.as_ref(),
-            Dialect::Params(params) => {
+            Daemon::Legacy { options } => options.as_ref(),
+            Daemon::Params(params) => {
                 let mut extensions = params.extensions.iter().filter_map(|e| e.value.as_ref());
                 extensions.find(|any| options::is_options(&any.type_url))
             }
@@ -90,18 +90,18 @@ impl Dialect {
     /// Whether the daemon wants a debug log.
     pub(crate) fn debug(&self) -> bool {
         const DEBUG: i32 = -4;
-        matches!(self, Dialect::Params(params) if params.log_level.value() <= DEBUG)
+        matches!(self, Daemon::Params(params) if params.log_level.value() <= DEBUG)
     }
 
     /// Whether the daemon looks for the address in a file of the bundle that the shim writes.
     pub(crate) fn reads_address_file(&self) -> bool {
-        matches!(self, Dialect::Legacy { .. })
+        matches!(self, Daemon::Legacy { .. })
     }
 
     fn param<'a>(&'a self, field: impl Fn(&'a BootstrapParams) -> &'a String) -> Option<&'a str> {
         match self {
-            Dialect::Legacy { .. } => None,
-            Dialect::Params(params) => Some(field(params).as_str()).filter(|text| !text.is_empty()),
+            Daemon::Legacy { .. } => None,
+            Daemon::Params(params) => Some(field(params).as_str()).filter(|text| !text.is_empty()),
         }
     }
 
@@ -111,11 +111,11 @@ impl Dialect {
     /// When protobuf cannot encode it.
     pub(crate) fn reply(&self, address: &str, form: Reply) -> Result<Vec<u8>, Error> {
         match (self, form) {
-            (_, Reply::Address) | (Dialect::Legacy { .. }, Reply::Auto) => {
+            (_, Reply::Address) | (Daemon::Legacy { .. }, Reply::Auto) => {
                 Ok(address.as_bytes().to_vec())
             }
-            (Dialect::Legacy { .. }, Reply::Json) => Ok(json(address).into_bytes()),
-            (Dialect::Params(_), Reply::Auto | Reply::Json) => {
+            (Daemon::Legacy { .. }, Reply::Json) => Ok(json(address).into_bytes()),
+            (Daemon::Params(_), Reply::Auto | Reply::Json) => {
                 let result = BootstrapResult {
                     version: VERSION,
                     address: address.to_owned(),
@@ -174,39 +174,39 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_an_any_are_the_legacy_dialect() {
-        let silent = Dialect::of(b"", &flags()).unwrap();
+    fn nothing_and_an_any_are_of_a_legacy_daemon() {
+        let silent = Daemon::of(b"", &flags()).unwrap();
         assert_eq!(silent.options(), None);
         let any = Any {
             type_url: "containerd.runc.v1.Options".to_owned(),
             value: vec![0x40, 1],
             ..Any::default()
         };
-        let dialect = Dialect::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
-        assert_eq!(dialect.options(), Some(&any));
+        let daemon = Daemon::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
+        assert_eq!(daemon.options(), Some(&any));
         for (form, reply) in [
             (Reply::Auto, "unix:///x"),
             (Reply::Address, "unix:///x"),
             (Reply::Json, r#"{"version":3,"address":"unix:///x","protocol":"ttrpc"}"#),
         ] {
-            assert_eq!(dialect.reply("unix:///x", form).unwrap(), reply.as_bytes(), "{form}");
+            assert_eq!(daemon.reply("unix:///x", form).unwrap(), reply.as_bytes(), "{form}");
         }
     }
 
     #[test]
     fn an_any_with_a_binary_value_is_legacy_although_it_is_no_utf8() {
         let any = Any { type_url: "t".to_owned(), value: vec![0xff, 0xfe], ..Any::default() };
-        let dialect = Dialect::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
-        assert_eq!(dialect.options(), Some(&any));
+        let daemon = Daemon::of(&any.write_to_bytes().unwrap(), &flags()).unwrap();
+        assert_eq!(daemon.options(), Some(&any));
     }
 
     #[test]
     fn parameters_are_told_by_id_and_namespace() {
         let own = params("abc").write_to_bytes().unwrap();
-        assert!(matches!(Dialect::of(&own, &flags()), Ok(Dialect::Params(_))));
+        assert!(matches!(Daemon::of(&own, &flags()), Ok(Daemon::Params(_))));
         let foreign = params("other").write_to_bytes().unwrap();
-        assert!(matches!(Dialect::of(&foreign, &flags()), Err(Error::ForeignParams)));
-        assert!(matches!(Dialect::of(b"\xff\xff", &flags()), Err(Error::Decode { .. })));
+        assert!(matches!(Daemon::of(&foreign, &flags()), Err(Error::ForeignParams)));
+        assert!(matches!(Daemon::of(b"\xff\xff", &flags()), Err(Error::Decode { .. })));
     }
 
     #[test]
@@ -222,25 +222,25 @@ mod tests {
             extensions: vec![extension("other"), extension("x/containerd.runc.v1.Options")],
             ..params("abc")
         };
-        let dialect = Dialect::of(&sent.write_to_bytes().unwrap(), &flags()).unwrap();
-        assert_eq!(dialect.options(), Some(&any("x/containerd.runc.v1.Options")));
-        assert_eq!(dialect.ttrpc_address(), Some("/run/t"));
-        assert_eq!(dialect.grpc_address(), Some("/run/g"));
-        assert_eq!(dialect.socket_dir(), Some(Path::new("/run/sockets")));
-        assert!(dialect.debug() && !dialect.reads_address_file());
+        let daemon = Daemon::of(&sent.write_to_bytes().unwrap(), &flags()).unwrap();
+        assert_eq!(daemon.options(), Some(&any("x/containerd.runc.v1.Options")));
+        assert_eq!(daemon.ttrpc_address(), Some("/run/t"));
+        assert_eq!(daemon.grpc_address(), Some("/run/g"));
+        assert_eq!(daemon.socket_dir(), Some(Path::new("/run/sockets")));
+        assert!(daemon.debug() && !daemon.reads_address_file());
         // version 3, address "unix:///x", protocol "ttrpc", as bytes on the wire.
         for form in [Reply::Auto, Reply::Json] {
-            let reply = dialect.reply("unix:///x", form).unwrap();
+            let reply = daemon.reply("unix:///x", form).unwrap();
             assert_eq!(reply, b"\x08\x03\x12\x09unix:///x\x1a\x05ttrpc", "{form}");
         }
-        assert_eq!(dialect.reply("unix:///x", Reply::Address).unwrap(), b"unix:///x");
+        assert_eq!(daemon.reply("unix:///x", Reply::Address).unwrap(), b"unix:///x");
     }
 
     #[test]
     fn parameters_may_say_nothing() {
         let own = params("abc").write_to_bytes().unwrap();
-        let dialect = Dialect::of(&own, &flags()).unwrap();
-        assert_eq!((dialect.options(), dialect.ttrpc_address()), (None, None));
-        assert_eq!((dialect.socket_dir(), dialect.debug()), (None, false));
+        let daemon = Daemon::of(&own, &flags()).unwrap();
+        assert_eq!((daemon.options(), daemon.ttrpc_address()), (None, None));
+        assert_eq!((daemon.socket_dir(), daemon.debug()), (None, false));
     }
 }

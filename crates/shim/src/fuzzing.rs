@@ -2,7 +2,7 @@
 //! A decoder that is private, for the fuzz target in `fuzz/` and for nobody else.
 
 use crate::args::Flags;
-use crate::bootstrap::Dialect;
+use crate::bootstrap::Daemon;
 use crate::error::Error;
 use crate::{options, socket};
 
@@ -12,11 +12,11 @@ use crate::{options, socket};
 /// # Errors
 /// When it is neither of the messages a daemon sends, or carries broken options.
 pub fn bootstrap(input: &[u8], flags: &Flags) -> Result<String, Error> {
-    let dialect = Dialect::of(input, flags)?;
+    let daemon = Daemon::of(input, flags)?;
     // A file of options, if one is named, is the machine's.
-    if let Some(options) = dialect.options().filter(|any| !options::name_a_file(any)) {
+    if let Some(options) = daemon.options().filter(|any| !options::name_a_file(any)) {
         options::decode(Some(options))?;
     }
-    let containerd = dialect.grpc_address().unwrap_or(&flags.address);
-    Ok(socket::address(dialect.socket_dir(), containerd, &flags.namespace, &flags.id))
+    let containerd = daemon.grpc_address().unwrap_or(&flags.address);
+    Ok(socket::address(daemon.socket_dir(), containerd, &flags.namespace, &flags.id))
 }

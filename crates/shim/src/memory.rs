@@ -42,17 +42,17 @@ pub(crate) fn release() {
     }
 }
 
-/// Whether anything was asked for.
+/// Whether a change was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Rest(Notify);
 
 impl Rest {
-    /// Something is asked for.
+    /// A change is asked for.
     pub(crate) fn disturb(&self) {
         self.0.notify_one();
     }
 
-    /// Calls `release` once in each rest. A shim that rests has no timer.
+    /// Calls `release` once in each rest. A shim that rests has no timer for it.
     pub(crate) async fn watch(&self, release: impl Fn()) -> Infallible {
         loop {
             self.0.notified().await;

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use wedge_oci::{Bundle, Options, Spec};
 
 use crate::args::{Flags, Program};
-use crate::bootstrap::{Dialect, read_stdin};
+use crate::bootstrap::{Daemon, read_stdin};
 use crate::config::Config;
 use crate::error::Error;
 use crate::socket::{self, Bound, Socket, SocketFile};
@@ -36,25 +36,25 @@ pub fn start(program: &Program, flags: &Flags) -> Result<(), Error> {
     confine::become_subreaper()?;
     let input = read_stdin()?;
     let config = Config::load()?;
-    let dialect = Dialect::of(&input, flags)?;
-    let options = options::decode(dialect.options()).map_err(|source| Error::Options {
+    let daemon = Daemon::of(&input, flags)?;
+    let options = options::decode(daemon.options()).map_err(|source| Error::Options {
         action: "failed to fetch runc options",
         source: Box::new(source),
     })?;
     let bundle = current_bundle()?;
     let group = group_of(&bundle, &flags.id)?;
-    if let Some(dir) = dialect.socket_dir() {
+    if let Some(dir) = daemon.socket_dir() {
         link_socket_dir(&bundle, dir)?;
     }
-    let containerd = dialect.grpc_address().unwrap_or(&flags.address);
-    let address = socket::address(dialect.socket_dir(), containerd, &flags.namespace, &group);
+    let containerd = daemon.grpc_address().unwrap_or(&flags.address);
+    let address = socket::address(daemon.socket_dir(), containerd, &flags.namespace, &group);
     let announce = || {
-        if dialect.reads_address_file() {
+        if daemon.reads_address_file() {
             write_address(&bundle, &address)?;
         }
-        print(&dialect.reply(&address, config.reply)?)
+        print(&daemon.reply(&address, config.reply)?)
     };
-    let command = server(program, flags, &dialect, &config)?;
+    let command = server(program, flags, &daemon, &config)?;
     match socket::take(socket::path_of(&address))? {
         Bound::Live => announce(),
         Bound::Fresh(socket) => {
@@ -140,7 +140,7 @@ fn remove(file: &SocketFile) {
 fn server(
     program: &Program,
     flags: &Flags,
-    dialect: &Dialect,
+    daemon: &Daemon,
     config: &Config,
 ) -> Result<Command, Error> {
     let binary = env::current_exe()
@@ -150,11 +150,11 @@ fn server(
         .arg0(program.argv0())
         .args(["-namespace", &flags.namespace, "-id", &flags.id, "-address", &flags.address])
         .args(["-settings", &config.changes().join("\n")])
-        .args((flags.debug || dialect.debug()).then_some("-debug"))
+        .args((flags.debug || daemon.debug()).then_some("-debug"))
         .args(
             flags.debug_socket.iter().flat_map(|path| ["-debug-socket".as_ref(), path.as_os_str()]),
         )
-        .envs(dialect.ttrpc_address().map(|address| ("TTRPC_ADDRESS", address)))
+        .envs(daemon.ttrpc_address().map(|address| ("TTRPC_ADDRESS", address)))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -19,7 +19,7 @@ struct LoopConfig {
     block_size: u32,
     /// Device, inode, rdevice, offset and size limit.
     places: [u64; 5],
-    /// Number, type and key size of an encryption.
+    /// Number of the device; type and key size of its encryption.
     numbers: [u32; 3],
     flags: u32,
     file_name: [u8; 64],

@@ -38,7 +38,7 @@ impl fmt::Display for ExecPath {
 /// How a container that was created is started, signalled, frozen and deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CommandPath {
-    /// By the shim, where it does exactly what runc would, else by the OCI runtime.
+    /// By the shim, where it does exactly what the runtime would, else by the OCI runtime.
     #[default]
     Auto,
     /// By the OCI runtime.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use protobuf::Message;
 use wedge_integration::proc::Proc;
 use wedge_integration::rpc::{Code, RpcError};
-use wedge_integration::{Bundle, Fifos, Lab, Process, ShimProcess, Spec, Stdio, payload};
+use wedge_integration::{Bundle, Cmd, Fifos, Lab, Process, ShimProcess, Spec, Stdio, payload};
 
 /// A container, its shim, and how its execs are made.
 #[derive(Debug)]
@@ -113,6 +113,11 @@ impl Side {
         self.shim.delete(self.id(), "")?;
         Ok(self.shim.shutdown()?)
     }
+}
+
+/// Whether the OCI runtime is that of Debian 12, which does less than a native exec.
+pub(crate) fn runc_is_1_1() -> Result<bool> {
+    Ok(Cmd::new("runc").arg("--version").output()?.text().starts_with("runc version 1.1."))
 }
 
 fn has_terminal(process: &Process) -> bool {

@@ -2,18 +2,25 @@
 //! `start` beside `runc start`.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::support::{LIMIT, Setup, failed, left, until};
+use crate::support::{Bench, LIMIT, Setup, failed, left, until};
 
 const DEAD: &str = "OCI runtime start failed: container process is already dead";
 const STOPPED: &str = "OCI runtime start failed: cannot start a container that has stopped";
 const RUNNING: &str = "OCI runtime start failed: cannot start an already running container";
 const PAUSED: &str = "OCI runtime start failed: cannot start a container in the paused state";
+
+/// Whether this process has the file open: a start that waits for its init has.
+fn is_open(path: &Path) -> bool {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
+}
 
 fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
@@ -79,7 +86,7 @@ fn an_init_that_dies_meanwhile_is_not_started() {
         let container = bench.container();
         bench.stop().await;
         let (started, ()) = tokio::join!(container.start(Some(&bench.init), LIMIT), async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            until("start waits", || is_open(&bench.fifo()).then_some(())).await;
             bench.init.send_signal(9).unwrap();
         });
         assert_eq!(failed(started), DEAD);
@@ -126,14 +133,17 @@ fn an_init_that_ends_at_once_was_started() {
     }
 }
 
-/// Whoever comes first: it was started, or says why not, and nothing hangs.
+/// Whoever comes first: it was started, or says why not, and nothing hangs. Begun with the delete,
+/// when that has killed the init, and when nothing is left.
 #[test]
 fn a_start_beside_a_forced_delete_ends() {
-    for delay in 0..10 {
+    let stages: [fn(&Bench<'_>) -> bool; 3] =
+        [|_| true, |bench| bench.init.has_ended(), |bench| !bench.fifo().exists()];
+    for stage in stages.into_iter().cycle().take(9) {
         Setup::new().run(async |bench| {
             let container = bench.container();
             let (_, started) = tokio::join!(bench.by_runc("delete", &["--force"]), async {
-                tokio::time::sleep(Duration::from_millis(delay)).await;
+                until("delete is there", || stage(bench).then_some(())).await;
                 container.start(Some(&bench.init), LIMIT).await
             });
             let said = started.map_or_else(|err| err.to_string(), |()| "started".to_owned());
@@ -152,7 +162,7 @@ fn another_start_that_reads_the_byte_is_the_one() {
         bench.stop().await;
         let fifo = bench.fifo();
         let (started, ()) = tokio::join!(container.start(Some(&bench.init), LIMIT), async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            until("start waits", || is_open(&fifo).then_some(())).await;
             let other = open(&fifo, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
             bench.init.send_signal(18).unwrap();
             // Without awaiting: we are the first to read.

@@ -79,6 +79,18 @@ pub(crate) fn env() -> Result<Env> {
 }
 
 #[test]
+fn the_bugs_that_were_real_are_counted() -> Result<()> {
+    let text = fs::read_to_string(root().join("docs/testing.md"))?;
+    let (_, rest) = text.split_once("\n## Bugs that were real\n").context("no such section")?;
+    let (section, _) = rest.split_once("\n## ").context("no end")?;
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let none = rows.iter().filter(|row| row.contains("| none: ")).count();
+    let said = format!("Of the {} rows {none} have no test", rows.len());
+    ensure!(section.contains(&said), "it does not say: {said}");
+    Ok(())
+}
+
+#[test]
 fn commands_do_what_they_say() -> Result<()> {
     let mut commands = Commands::new()?;
     for block in all(Kind::Commands)? {

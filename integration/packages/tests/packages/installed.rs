@@ -151,7 +151,7 @@ fn the_tarball_comes_out_the_same_and_is_used() -> Result<()> {
 }
 
 /// In the whole of Debian, as `apt install ./containerd-shim-wedge.deb` does it: half a minute and
-/// the network, so with `WEDGE_LONG` only.
+/// the network, so with `WEDGE_LONG` only, as in `make test-apt`.
 #[test]
 fn the_deb_is_installed_by_apt_in_a_new_debian() -> Result<()> {
     if std::env::var_os("WEDGE_LONG").is_none() {

@@ -51,7 +51,7 @@ fn exec() -> Vec<Check> {
             Want::Prints(0, "/home/of/7\n"),
         ),
         check("groups", user(Process::new(["id", "-G"]), groups), Want::Prints(0, "0 99 100\n")),
-        check("one line", Process::new(["/bad"]), Want::Says(255, &[])).since("1.2"),
+        check("one line", Process::new(["/bad"]), Want::SaysOneLine(255)).since("1.2"),
         // A stdout that is somebody else's cannot be opened again.
         check("stdout is the user's", as_1000(sh("echo x >/dev/stdout")), Want::Prints(0, "x\n")),
     ]

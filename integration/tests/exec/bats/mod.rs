@@ -9,9 +9,9 @@ mod states;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use wedge_integration::{Cmd, Process, ShimUnderTest};
+use wedge_integration::{Process, ShimUnderTest};
 
-use crate::pair::{Outcome, Pair, Side};
+use crate::pair::{Outcome, Pair, Side, runc_is_1_1};
 
 /// One row: what is run, and what has to come of it on either path.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ enum Want {
     Prints(u32, &'static str),
     /// Its exit status, and parts of its standard output or error.
     Says(u32, &'static [&'static str]),
+    /// Its exit status, nothing on its standard output, and one line of standard error.
+    SaysOneLine(u32),
     /// Start is refused with this, behind [`REFUSED`].
     Refused(&'static str),
 }
@@ -56,8 +58,15 @@ impl Check {
                 let has = |part: &&str| stdout.contains(part) || stderr.contains(part);
                 code == status && parts.iter().all(has)
             }
+            (Want::SaysOneLine(code), Outcome::Ended { status, stdout, stderr }) => {
+                let one = stderr.ends_with('\n') && stderr.lines().count() == 1;
+                code == status && stdout.is_empty() && one
+            }
             (Want::Refused(text), Outcome::Refused(seen)) => *seen == format!("{REFUSED}{text}"),
-            (Want::Prints(..) | Want::Says(..) | Want::Refused(_), _) => false,
+            (
+                Want::Prints(..) | Want::Says(..) | Want::SaysOneLine(_) | Want::Refused(_),
+                Outcome::Ended { .. } | Outcome::Refused(_),
+            ) => false,
         };
         ensure!(met, "{}, {}: expected {:?}, got {outcome:?}", self.name, side.exec, self.want);
         Ok(())
@@ -74,10 +83,6 @@ fn check_all(pair: &Pair, checks: &[Check]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn runc_is_1_1() -> Result<bool> {
-    Ok(Cmd::new("runc").arg("--version").output()?.text().starts_with("runc version 1.1."))
 }
 
 fn sh(script: &str) -> Process {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use wedge_integration::{Process, ShimUnderTest};
 
 use crate::dump;
-use crate::pair::Pair;
+use crate::pair::{Pair, runc_is_1_1};
 
 /// A name and what is run.
 type Case = (&'static str, Process);
@@ -35,22 +35,19 @@ fn without(process: Process, member: &str) -> Process {
     process.set(member, Value::Null)
 }
 
-/// Runs every case in both containers of the pair.
+/// Runs every case in both containers of the pair: what differs is explained, and what is explained
+/// differs.
 fn compare(pair: &Pair, cases: Vec<Case>) -> Result<()> {
-    let mut unexplained = Vec::new();
+    let (old, mut complaints) = (runc_is_1_1()?, Vec::new());
     for (name, process) in cases {
         let [native, runtime] = pair.sides().map(|side| {
             let outcome = side.run(&pair.lab, &process)?;
             dump::lines(side, &outcome)
         });
         let (native, runtime) = (native?, runtime?);
-        for (who, line) in differing(&native, &runtime) {
-            if !explained::is(name, who, line) {
-                unexplained.push(format!("{name}: only {who}: {line}"));
-            }
-        }
+        complaints.extend(explained::complaints(name, &differing(&native, &runtime), old));
     }
-    ensure!(unexplained.is_empty(), "unexplained differences:\n{}", unexplained.join("\n"));
+    ensure!(complaints.is_empty(), "differences:\n{}", complaints.join("\n"));
     Ok(())
 }
 
