@@ -198,6 +198,15 @@ impl Gate {
         self.0.clone()
     }
 
+    /// Waits until a call is held here.
+    ///
+    /// # Errors
+    /// None is within [`wait::LIMIT`].
+    pub fn wait_reached(&self) -> Result<()> {
+        let reached = reached(&self.0);
+        wait::until("the runtime is at the gate", || Ok(fs::metadata(&reached).map(drop)?))
+    }
+
     /// Lets the call go on.
     ///
     /// # Errors
@@ -212,6 +221,11 @@ impl Drop for Gate {
         // The bundle may be gone already.
         self.open().ok();
     }
+}
+
+/// The file that tells of a call that waits for `gate`.
+pub fn reached(gate: &Path) -> PathBuf {
+    gate.with_extension("reached")
 }
 
 /// The script of a bundle; empty if there is none.

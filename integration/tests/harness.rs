@@ -108,13 +108,13 @@ fn a_runtime_command_may_be_noisy_or_die() -> Result<()> {
     let (shim, fake) = (lab.start(&bundle)?, lab.fake(&bundle));
     shim.create(&bundle, &Stdio::null())?;
     shim.start(bundle.id(), "")?;
-    fake.script("pause", Step { killed: true, ..Step::default() })?;
-    assert!(shim.pause(bundle.id()).is_err());
+    fake.script("update", Step { killed: true, ..Step::default() })?;
+    assert!(shim.update(bundle.id(), "{}").is_err());
     fake.script("kill", Step { stderr_mib: 1, keep_stderr_open: true, ..Step::default() })?;
     shim.kill(bundle.id(), "", 9, false)?;
     assert_eq!(shim.wait(bundle.id(), "")?.status, 137);
     shim.delete(bundle.id(), "")?;
-    assert_eq!(fake.commands()?, ["create", "start", "pause", "kill", "delete"]);
+    assert_eq!(fake.commands()?, ["create", "start", "update", "kill", "delete"]);
     shim.shutdown()?;
     lab.finish()
 }

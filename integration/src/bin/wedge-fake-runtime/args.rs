@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 /// Flags that take no value.
-const SWITCHES: [&str; 8] = [
+const SWITCHES: [&str; 9] = [
     "all",
     "debug",
     "detach",
     "force",
+    "leave-running",
     "no-new-keyring",
     "no-pivot",
     "no-subreaper",

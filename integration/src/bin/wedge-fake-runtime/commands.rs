@@ -40,6 +40,7 @@ pub(crate) fn run(invocation: &Invocation, step: &Step) -> Result<()> {
         "update" => update(invocation),
         "pause" => change(invocation, Status::Running, Status::Paused),
         "resume" => change(invocation, Status::Paused, Status::Running),
+        "checkpoint" => checkpoint(invocation),
         "features" => print(&json!({ "ociVersionMin": "1.0.0", "ociVersionMax": "1.1.0" })),
         other => bail!("unknown command {other:?}"),
     }
@@ -138,12 +139,28 @@ fn delete(invocation: &Invocation) -> Result<()> {
     let mut targets = vec![state.init];
     targets.extend(state::execs(invocation)?);
     for target in targets.into_iter().filter(|target| target.is_alive()) {
-        send(target, 9)?;
-        while target.is_alive() {
-            thread::sleep(Duration::from_micros(200));
-        }
+        end(target)?;
     }
     Ok(fs::remove_dir_all(state::dir(invocation)?)?)
+}
+
+/// Saves nothing; the container ends by it as runc's does.
+fn checkpoint(invocation: &Invocation) -> Result<()> {
+    let state = State::load(invocation)?;
+    ensure!(state.init.is_alive(), "container not running");
+    if invocation.has("leave-running") {
+        return Ok(());
+    }
+    end(state.init)?;
+    Ok(fs::remove_dir_all(state::dir(invocation)?)?)
+}
+
+fn end(target: Identity) -> Result<()> {
+    send(target, 9)?;
+    while target.is_alive() {
+        thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
 }
 
 fn gone(error: io::Error) -> io::Result<()> {

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use serde_json::json;
-use wedge_integration::fake_runtime::{CALLS, Call, Pause, Step, read_script};
+use wedge_integration::fake_runtime::{CALLS, Call, Pause, Step, reached, read_script};
 use wedge_integration::helper;
 
 use crate::args::Invocation;
@@ -102,6 +102,7 @@ fn step(bundle: &Path, invocation: &Invocation) -> Result<Step> {
 fn pause(pause: &Pause) -> Result<()> {
     thread::sleep(Duration::from_millis(pause.sleep_ms));
     let Some(path) = &pause.wait_for else { return Ok(()) };
+    std::fs::write(reached(path), "")?;
     let end = Instant::now() + Duration::from_secs(60);
     while !path.exists() {
         ensure!(Instant::now() < end, "nobody made {}", path.display());

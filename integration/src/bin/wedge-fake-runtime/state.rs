@@ -83,9 +83,10 @@ impl State {
         Ok(fs::rename(temporary, dir.join("state.json"))?)
     }
 
-    /// The recorded status, unless the init is gone.
+    /// The recorded status, unless the init is gone. Paused comes before stopped, as in runc.
     pub(crate) fn status(&self) -> Status {
-        if self.init.is_alive() { self.status } else { Status::Stopped }
+        let recorded = self.status == Status::Paused || self.init.is_alive();
+        if recorded { self.status } else { Status::Stopped }
     }
 
     pub(crate) fn set(&mut self, invocation: &Invocation, status: Status) -> Result<()> {
