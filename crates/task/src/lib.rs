@@ -20,8 +20,8 @@
 //!
 //! Two kinds of lock: `std::sync::Mutex` for state, held for a few lines and never across an
 //! await; and one `tokio::sync::Mutex` per process, its *turn*, which only queues Start, Delete,
-//! Pause, Resume and Update of that process. Kill, State, Wait, Pids, Stats and Connect take no
-//! turn.
+//! Pause, Resume, Update and Checkpoint of that process. Kill, State, Wait, Pids, Stats and Connect
+//! take no turn.
 #![forbid(unsafe_code)]
 
 mod commands;

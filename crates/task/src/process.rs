@@ -55,7 +55,7 @@ pub(crate) struct Process {
     pub(crate) spec: Vec<u8>,
     /// The OCI runtime was told to write this process's pid into a file.
     pub(crate) pid_file: AtomicBool,
-    /// Queues Start, Delete, Pause, Resume and Update of this process.
+    /// Queues Start, Delete, Pause, Resume, Update and Checkpoint of this process.
     pub(crate) turn: tokio::sync::Mutex<()>,
     lifecycle: Mutex<Lifecycle>,
     live: Mutex<Option<Live>>,

@@ -217,8 +217,9 @@ impl Task {
         Ok(())
     }
 
-    /// Saves the container's processes.
+    /// Saves the container's processes. The init may end by it, and be deleted once this is answered.
     pub(crate) async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let _turn = self.init.turn.lock().await;
         self.init.lifecycle().check(Op::Checkpoint)?;
         Ok(self.runtime.checkpoint(checkpoint).await?)
     }

@@ -205,6 +205,28 @@ fn i8_calls_are_answered_while_pause_hangs() -> Result<()> {
     rig.end()
 }
 
+#[test]
+fn i8_calls_are_answered_while_a_checkpoint_hangs() -> Result<()> {
+    if ShimUnderTest::skips_go("State waits for Checkpoint")? {
+        return Ok(());
+    }
+    let rig = Rig::fake()?;
+    let others = Bystanders::of(&rig)?;
+    rig.run()?;
+    rig.exec("e1", ["sleep", "1000"])?;
+    let saved = while_hanging(
+        &rig,
+        "checkpoint",
+        |shim| shim.checkpoint(rig.id(), &rig.lab.dir().join("images"), &Default::default()),
+        || {
+            others.ask(&rig)?;
+            others.kill(&rig, "e1")
+        },
+    )?;
+    saved?;
+    rig.end()
+}
+
 /// moby #40817: a runtime that never returns. Somebody has to kill it, here the test.
 #[test]
 fn i8_a_runtime_that_hangs_for_ever_in_exec_hurts_only_its_exec() -> Result<()> {

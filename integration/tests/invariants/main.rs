@@ -7,6 +7,7 @@ mod answers;
 mod ends;
 mod oom;
 mod order;
+mod turns;
 mod undo;
 
 use anyhow::{Result, ensure};

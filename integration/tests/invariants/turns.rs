@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What changes one container takes turns, and an exit in between is dealt with.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use wedge_integration::fake_runtime::Gate;
+use wedge_integration::protos::shim::oci::CheckpointOptions;
+use wedge_integration::rpc::RpcError;
+use wedge_integration::{Rig, ShimProcess, ShimUnderTest};
+
+type Answer = Result<(), RpcError>;
+
+/// Makes two calls, the second when `hung` has returned. The first hangs at the gate until then,
+/// and the second has to wait for it, before it calls the runtime. Returns the answers as they come.
+fn while_it_hangs(
+    rig: &Rig,
+    gate: &Gate,
+    first: impl FnOnce(&ShimProcess) -> Answer + Send,
+    hung: impl FnOnce() -> Result<()>,
+    second: impl FnOnce(&ShimProcess) -> Answer + Send,
+) -> Result<[(&'static str, Answer); 2]> {
+    let (done, answers) = mpsc::channel();
+    thread::scope(|scope| {
+        let (shim, first_done) = (&rig.shim, done.clone());
+        scope.spawn(move || first_done.send(("first", first(shim))));
+        let called = hung().and_then(|()| rig.script().commands());
+        scope.spawn(move || done.send(("second", second(shim))));
+        // Far more than it takes when nothing holds it up.
+        let early = answers.recv_timeout(Duration::from_millis(500));
+        let (called, still) = (called?, rig.script().commands()?);
+        gate.open()?;
+        ensure!(early.is_err(), "answered at the gate: {early:?}");
+        ensure!(called == still, "called at the gate: {still:?}");
+        Ok([answers.recv()?, answers.recv()?])
+    })
+}
+
+/// As [`while_it_hangs`]; both succeed, in order.
+fn in_turn(
+    rig: &Rig,
+    gate: &Gate,
+    first: impl FnOnce(&ShimProcess) -> Answer + Send,
+    hung: impl FnOnce() -> Result<()>,
+    second: impl FnOnce(&ShimProcess) -> Answer + Send,
+) -> Result<()> {
+    let answers = while_it_hangs(rig, gate, first, hung, second)?;
+    ensure!(matches!(&answers, [("first", Ok(())), ("second", Ok(()))]), "{answers:?}");
+    Ok(())
+}
+
+fn checkpoint(rig: &Rig, shim: &ShimProcess, exit: bool) -> Answer {
+    let options = CheckpointOptions { exit, ..CheckpointOptions::default() };
+    shim.checkpoint(rig.id(), &rig.lab.dir().join("images"), &options)
+}
+
+/// containerd deletes what has ended and closes its connection: who called Checkpoint would be told
+/// that it failed, and CRIU would be killed.
+#[test]
+fn a_checkpoint_is_answered_before_the_delete_that_it_leads_to() -> Result<()> {
+    if ShimUnderTest::skips_go("its exits wait for the checkpoint")? {
+        return Ok(());
+    }
+    let rig = Rig::fake()?;
+    rig.run()?;
+    let gate = rig.script().hold_after("checkpoint")?;
+    in_turn(
+        &rig,
+        &gate,
+        |shim| checkpoint(&rig, shim, true),
+        || rig.story_until("exit 137").map(drop),
+        |shim| shim.delete(rig.id(), "").map(drop),
+    )?;
+    assert_eq!(rig.story_until("delete")?, ["create", "start", "exit 137", "delete 137"]);
+    rig.close()
+}
+
+/// They share CRIU's directory.
+#[test]
+fn a_checkpoint_waits_for_another() -> Result<()> {
+    let rig = Rig::fake()?;
+    rig.run()?;
+    let gate = rig.script().hold_before("checkpoint")?;
+    in_turn(
+        &rig,
+        &gate,
+        |shim| checkpoint(&rig, shim, false),
+        || gate.wait_reached(),
+        |shim| checkpoint(&rig, shim, true),
+    )?;
+    rig.end()
+}
+
+/// It would freeze what CRIU has stopped.
+#[test]
+fn a_pause_waits_for_a_checkpoint() -> Result<()> {
+    let rig = Rig::fake()?;
+    rig.run()?;
+    let gate = rig.script().hold_after("checkpoint")?;
+    in_turn(
+        &rig,
+        &gate,
+        |shim| checkpoint(&rig, shim, false),
+        || gate.wait_reached(),
+        |shim| shim.pause(rig.id()),
+    )?;
+    rig.shim.resume(rig.id())?;
+    rig.end()
+}
