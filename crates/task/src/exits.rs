@@ -8,7 +8,7 @@ use wedge_reaper::{Exit, ExitWatch};
 
 use crate::commands::Command;
 use crate::event::Event;
-use crate::lifecycle::{Kind, Seen, Status};
+use crate::lifecycle::{Kind, Seen};
 use crate::lock;
 use crate::process::Process;
 use crate::task::Task;
@@ -72,15 +72,20 @@ impl Task {
 
     /// Ends what init's end did not: a frozen container, and processes of a shared pid namespace.
     async fn kill_the_rest(&self) {
-        if self.init.lifecycle().status() == Status::Paused
-            && let Err(err) = self.command(Command::Resume).await
-        {
-            log::warn!(id = self.id.as_str(); "failed to resume a container whose init ended: {err}");
+        if self.init.lifecycle().paused() {
+            self.thaw().await;
         }
         if self.shared_pid_namespace
             && let Err(err) = self.command(Command::Kill { signal: SIGKILL, all: true }).await
         {
             log::info!(id = self.id.as_str(); "failed to kill init's children: {err}");
+        }
+    }
+
+    /// Thaws what init's end has left frozen: it could not be deleted.
+    pub(crate) async fn thaw(&self) {
+        if let Err(err) = self.command(Command::Resume).await {
+            log::warn!(id = self.id.as_str(); "failed to resume a container whose init ended: {err}");
         }
     }
 

@@ -164,8 +164,8 @@ impl Lifecycle {
         let (next, early) = match self.state {
             State::Creating { early } => (State::Created, early),
             State::Starting { early } => (State::Running, early),
-            State::Pausing => (State::Paused, None),
-            State::Resuming => (State::Running, None),
+            State::Pausing if !self.seen => (State::Paused, None),
+            State::Pausing | State::Resuming => (State::Running, None),
             State::Deleting { exit } => (State::Deleted { exit }, None),
             state @ (State::Created
             | State::Running
@@ -183,8 +183,8 @@ impl Lifecycle {
     pub fn abort(&mut self) -> Option<Exit> {
         let (next, early) = match self.state {
             State::Creating { early } | State::Starting { early } => (State::Created, early),
-            State::Pausing => (State::Running, None),
-            State::Resuming => (State::Paused, None),
+            State::Resuming if !self.seen => (State::Paused, None),
+            State::Pausing | State::Resuming => (State::Running, None),
             State::Deleting { exit: Some(exit) } => (State::Stopped(exit), None),
             State::Deleting { exit: None } => (State::Created, None),
             state @ (State::Created
@@ -314,6 +314,18 @@ impl Lifecycle {
             | (Op::Delete, Phase::Created | Phase::Stopped) => Ok(()),
             (_, _) => Err(Denied::State(format!("cannot {} a {phase} process", verb(op)))),
         }
+    }
+
+    /// Whether it is paused, and no Pause or Resume is under way. An exit that is seen then leaves a
+    /// frozen container; one that was seen earlier leaves it to the operation, see [`Self::ended`].
+    pub fn paused(&self) -> bool {
+        self.state == State::Paused
+    }
+
+    /// Whether an exit was handed out, published or not. A Pause or Resume after which this is so,
+    /// and the container frozen, has to thaw it.
+    pub fn ended(&self) -> bool {
+        self.seen
     }
 
     /// The state as containerd's state machines name it.

@@ -199,22 +199,14 @@ impl Task {
 
     /// Freezes the container.
     pub(crate) async fn pause(&self) -> Result<()> {
-        let _turn = self.init.turn.lock().await;
-        self.init.lifecycle().begin(Op::Pause)?;
-        let result = self.command(Command::Pause).await;
-        self.settle_freezer(result)?;
-        self.events.send(Event::Paused { container_id: self.id.clone() });
-        Ok(())
+        let container_id = self.id.clone();
+        self.set_freezer(Op::Pause, Command::Pause, Event::Paused { container_id }).await
     }
 
     /// Thaws the container.
     pub(crate) async fn resume(&self) -> Result<()> {
-        let _turn = self.init.turn.lock().await;
-        self.init.lifecycle().begin(Op::Resume)?;
-        let result = self.command(Command::Resume).await;
-        self.settle_freezer(result)?;
-        self.events.send(Event::Resumed { container_id: self.id.clone() });
-        Ok(())
+        let container_id = self.id.clone();
+        self.set_freezer(Op::Resume, Command::Resume, Event::Resumed { container_id }).await
     }
 
     /// Saves the container's processes. The init may end by it, and be deleted once this is answered.
@@ -224,12 +216,31 @@ impl Task {
         Ok(self.runtime.checkpoint(checkpoint).await?)
     }
 
-    fn settle_freezer(&self, result: Result<()>) -> Result<()> {
+    async fn set_freezer(&self, op: Op, command: Command, done: Event) -> Result<()> {
+        let _turn = self.init.turn.lock().await;
+        self.init.lifecycle().begin(op)?;
+        let result = self.command(command).await;
+        let frozen = result.is_ok() == (op == Op::Pause);
+        let ended = self.settle_freezer(result.is_ok(), done);
+        if ended && frozen {
+            // Who saw the exit found a container that was not frozen yet.
+            self.thaw().await;
+        }
+        result
+    }
+
+    /// Returns whether init has ended meanwhile: then nothing is announced.
+    fn settle_freezer(&self, succeeded: bool, done: Event) -> bool {
         let mut lifecycle = self.init.lifecycle();
-        let held = if result.is_ok() { lifecycle.commit() } else { lifecycle.abort() };
+        let held = if succeeded { lifecycle.commit() } else { lifecycle.abort() };
         // An exit is held only while a process is created or started.
         debug_assert_eq!(held, None);
-        result
+        let ended = lifecycle.ended();
+        if succeeded && !ended {
+            // Under the lock, so that no exit is announced first.
+            self.events.send(done);
+        }
+        ended
     }
 }
 

@@ -9,7 +9,9 @@ use anyhow::{Result, ensure};
 use wedge_integration::fake_runtime::Gate;
 use wedge_integration::protos::shim::oci::CheckpointOptions;
 use wedge_integration::rpc::RpcError;
-use wedge_integration::{Rig, ShimProcess, ShimUnderTest};
+use wedge_integration::{Rig, ShimProcess, ShimUnderTest, rounds};
+
+use crate::kill_and_reap;
 
 type Answer = Result<(), RpcError>;
 
@@ -108,4 +110,57 @@ fn a_pause_waits_for_a_checkpoint() -> Result<()> {
     )?;
     rig.shim.resume(rig.id())?;
     rig.end()
+}
+
+/// Nobody could delete what is left frozen: "cannot delete container … that is not stopped: paused".
+#[test]
+fn a_container_that_ends_while_it_is_paused_is_not_left_frozen() -> Result<()> {
+    if ShimUnderTest::skips_go("its exits wait for a Pause")? {
+        return Ok(());
+    }
+    let rig = Rig::fake()?;
+    let init = rig.run()?;
+    let gate = rig.script().hold_after("pause")?;
+    in_turn(
+        &rig,
+        &gate,
+        |shim| shim.pause(rig.id()),
+        || {
+            gate.wait_reached()?;
+            kill_and_reap(init)?;
+            rig.story_until("exit 137").map(drop)
+        },
+        |shim| shim.delete(rig.id(), "").map(drop),
+    )?;
+    assert_eq!(rig.script().commands()?, ["create", "start", "pause", "resume", "delete"]);
+    // No pause after the exit.
+    assert_eq!(rig.story_until("delete")?, ["create", "start", "exit 137", "delete 137"]);
+    rig.close()
+}
+
+/// The same with a freezer, without control of who wins.
+#[test]
+fn a_pause_that_races_with_the_end_of_init_leaves_nothing_frozen() -> Result<()> {
+    for round in 0..rounds(12) {
+        let rig = Rig::runc()?;
+        rig.run()?;
+        thread::scope(|scope| {
+            let pause = scope.spawn(|| rig.shim.pause(rig.id()));
+            for _ in 0..round {
+                rig.shim.state(rig.id(), "")?;
+            }
+            rig.shim.kill(rig.id(), "", 9, false)?;
+            // It may have lost.
+            drop(pause.join().unwrap());
+            anyhow::Ok(())
+        })?;
+        // The freezer of v1 keeps what it has caught on its way to the end; this thaws it.
+        drop(rig.shim.kill(rig.id(), "", 9, true));
+        rig.shim.wait(rig.id(), "")?;
+        rig.shim.delete(rig.id(), "")?;
+        let story = rig.story_until("delete")?;
+        assert_eq!(story[story.len() - 2..], ["exit 137", "delete 137"], "{story:?}");
+        rig.close()?;
+    }
+    Ok(())
 }

@@ -185,6 +185,26 @@ fn a_created_init_that_dies_while_it_is_deleted_is_seen_once() {
     assert_eq!(init.exit(), Some(exit()));
 }
 
+/// Who has frozen a container whose init ended meanwhile thaws it; nobody finds it paused.
+#[test]
+fn nothing_is_paused_by_an_operation_that_its_end_has_overtaken() {
+    for (op, from) in [(Op::Pause, "running"), (Op::Resume, "paused")] {
+        for (succeeds, published) in [(true, true), (true, false), (false, true), (false, false)] {
+            let state = states(Kind::Init).into_iter().find(|(name, _)| *name == from);
+            let (_, mut init) = state.unwrap();
+            init.begin(op).unwrap();
+            assert!(!init.paused() && !init.ended());
+            assert_eq!(init.exited(exit()), Seen::Now);
+            assert!(!published || init.stopped(exit()));
+            let held = if succeeds { init.commit() } else { init.abort() };
+            assert_eq!(held, None);
+            assert!(!init.paused() && init.ended(), "{op:?}");
+            let status = if published { Status::Stopped } else { Status::Running };
+            assert_eq!(init.status(), status, "{op:?}");
+        }
+    }
+}
+
 proptest! {
     /// Whatever the order of operations and of the exit: the exit is handed out exactly once, not
     /// while a start is under way, and a stopped process never becomes anything but deleted.
