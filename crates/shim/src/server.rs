@@ -36,7 +36,9 @@ use crate::wire::{Frame, Frames, ReadHalf, WriteHalf, split, write_frame};
 /// Replies of one connection that wait for its writer; when full, handlers and the reader wait.
 const REPLY_QUEUE: usize = 64;
 
-/// Requests of one connection that are being worked on. containerd keeps one Wait per process.
+/// Requests of one connection that are being worked on, and again as many Waits. containerd keeps one
+/// Wait per process, and a Go client that gives one up says nothing: it stays until the process
+/// ends. So they are counted by themselves, and never stand in the way of a State or Delete.
 const MAX_IN_FLIGHT: usize = 16_384;
 
 /// Bounds of the pause after a failed accept.
@@ -52,8 +54,10 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub(crate) enum Call {
     /// Changes something: runs to its end even when nobody waits for the answer any more.
     Change(Answer),
-    /// Looks or waits: dropped with its connection or at its deadline.
+    /// Looks: dropped with its connection or at its deadline.
     Query(Answer),
+    /// Waits for as long as it takes; dropped like a query.
+    Wait(Answer),
 }
 
 /// Finds handlers. Implemented by the task service, and by the fake services of the tests.
@@ -172,6 +176,7 @@ struct Connection {
     changes: Arc<Changes>,
     replies: mpsc::Sender<Reply>,
     requests: JoinSet<()>,
+    waits: JoinSet<()>,
     last_stream_id: u32,
 }
 
@@ -183,8 +188,9 @@ impl Connection {
             Err(err) => return log::warn!(err:%; "cannot poll a connection"),
         };
         let (replies, queue) = mpsc::channel(REPLY_QUEUE);
-        let requests = JoinSet::new();
-        let connection = Connection { dispatch, changes, replies, requests, last_stream_id: 0 };
+        let (requests, waits) = (JoinSet::new(), JoinSet::new());
+        let connection =
+            Connection { dispatch, changes, replies, requests, waits, last_stream_id: 0 };
         let ended = tokio::select! {
             ended = connection.read(from) => ended,
             ended = write(to, queue) => ended,
@@ -199,6 +205,7 @@ impl Connection {
         loop {
             let frame = tokio::select! {
                 Some(_) = self.requests.join_next() => continue,
+                Some(_) = self.waits.join_next() => continue,
                 frame = frames.next() => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
@@ -243,16 +250,19 @@ impl Connection {
     }
 
     fn start(&mut self, stream_id: u32, call: Call, limit: Option<Duration>) -> Result<(), Status> {
-        if self.requests.len() >= MAX_IN_FLIGHT {
-            let text = "too many requests in flight";
+        let (queue, text) = match &call {
+            Call::Change(_) | Call::Query(_) => (&mut self.requests, "too many requests in flight"),
+            Call::Wait(_) => (&mut self.waits, "too many processes are waited for"),
+        };
+        if queue.len() >= MAX_IN_FLIGHT {
             return Err(status::new(Code::RESOURCE_EXHAUSTED, text));
         }
         let answer = match call {
             Call::Change(change) => self.changes.start(change),
-            Call::Query(query) => query,
+            Call::Query(answer) | Call::Wait(answer) => answer,
         };
         let replies = self.replies.clone();
-        self.requests.spawn(async move {
+        queue.spawn(async move {
             let outcome = within(limit, answer).await;
             let reply = Reply { stream_id, outcome };
             if replies.send(reply).await.is_err() {

@@ -71,7 +71,7 @@ impl Dispatch for TaskService {
         let call = match method {
             "State" => Call::Query(self.answer(payload, "State", state)),
             "Pids" => Call::Query(self.answer(payload, "Pids", pids)),
-            "Wait" => Call::Query(self.answer(payload, "Wait", wait)),
+            "Wait" => Call::Wait(self.answer(payload, "Wait", wait)),
             "Stats" => Call::Query(self.answer(payload, "Stats", stats)),
             "Connect" => Call::Query(self.answer(payload, "Connect", connect)),
             "Create" => Call::Change(self.answer(payload, "Create", create)),

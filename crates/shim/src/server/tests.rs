@@ -52,7 +52,7 @@ impl Dispatch for Fake {
         match (service, method) {
             ("t.Fake", "Echo") => Ok(Call::Query(Box::pin(ready(Ok(payload))))),
             ("t.Fake", "Big") => Ok(Call::Query(Box::pin(ready(Ok(vec![0; MESSAGE_LENGTH_MAX]))))),
-            ("t.Fake", "Wait") => Ok(Call::Query(self.at_gate(|_| ()))),
+            ("t.Fake", "Wait") => Ok(Call::Wait(self.at_gate(|_| ()))),
             ("t.Fake", "Change") => Ok(Call::Change(self.at_gate(|facts| facts.changed += 1))),
             ("t.Fake", _) => Err(status::unknown_method(method)),
             _ => Err(status::unknown_service(service)),
@@ -275,6 +275,32 @@ async fn a_lost_client_ends_its_queries_but_not_its_changes() {
     env.until(|facts| facts.dropped == 2).await;
     env.gate.send_replace(true);
     env.until(|facts| facts.changed == 1 && facts.dropped == 2).await;
+}
+
+/// A Go client that gives a Wait up says nothing.
+#[tokio::test]
+async fn abandoned_waits_refuse_only_further_waits() {
+    let mut env = Env::new();
+    let mut stream = env.connect().await;
+    let most = u32::try_from(MAX_IN_FLIGHT).unwrap();
+    let mut stream_ids = (1..).step_by(2);
+    let mut next = || stream_ids.next().unwrap();
+    for _ in 0..most {
+        ask(&mut stream, next(), &request("t.Fake", "Wait", b"")).await;
+    }
+    let refused = next();
+    ask(&mut stream, refused, &request("t.Fake", "Wait", b"")).await;
+    let (code, text) = receive_error(&mut stream, refused).await;
+    assert_eq!(code, Code::RESOURCE_EXHAUSTED, "{text}");
+    let looks = next();
+    ask_echo(&mut stream, looks).await;
+    receive_echo(&mut stream, looks).await;
+    ask(&mut stream, next(), &request("t.Fake", "Change", b"")).await;
+    env.until(|facts| facts.started == most + 1).await;
+    drop(stream);
+    env.until(|facts| facts.dropped == most).await;
+    env.gate.send_replace(true);
+    env.until(|facts| facts.changed == 1).await;
 }
 
 #[tokio::test]

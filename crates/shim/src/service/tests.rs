@@ -15,7 +15,7 @@ fn service() -> TaskService {
 
 async fn call(name: &str, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, (Code, String)> {
     let outcome = match service().dispatch(name, method, payload) {
-        Ok(Call::Change(answer) | Call::Query(answer)) => answer.await,
+        Ok(Call::Change(answer) | Call::Query(answer) | Call::Wait(answer)) => answer.await,
         Err(status) => Err(status),
     };
     outcome.map_err(|status| (status.code.unwrap(), status.message))
@@ -76,10 +76,12 @@ async fn other_methods_and_services_are_unimplemented() {
 /// What only looks is dropped with its client; everything else runs to its end.
 #[test]
 fn only_reads_may_be_dropped() {
-    for method in ["State", "Pids", "Wait", "Stats", "Connect"] {
+    for method in ["State", "Pids", "Stats", "Connect"] {
         let call = service().dispatch(SERVICES[0], method, Vec::new());
         assert!(matches!(call, Ok(Call::Query(_))), "{method}");
     }
+    let wait = service().dispatch(SERVICES[0], "Wait", Vec::new());
+    assert!(matches!(wait, Ok(Call::Wait(_))));
     for method in ["Create", "Start", "Delete", "Exec", "Kill", "Pause", "Resume", "CloseIO"] {
         let call = service().dispatch(SERVICES[0], method, Vec::new());
         assert!(matches!(call, Ok(Call::Change(_))), "{method}");
