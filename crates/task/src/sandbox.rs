@@ -29,8 +29,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// A container id in use.
 #[derive(Debug)]
 enum Slot {
-    /// Its Create is under way: the id is taken, but nobody can reach it yet.
-    Reserved,
+    /// Its Create is under way: the id is taken, but nobody can reach it yet. Tells what comes of it:
+    /// the task, or the end of the channel.
+    Reserved(watch::Receiver<Option<Arc<Task>>>),
     /// It exists.
     Ready(Arc<Task>),
 }
@@ -38,7 +39,7 @@ enum Slot {
 impl Slot {
     fn namespaces(&self) -> Option<Namespaces> {
         match self {
-            Slot::Reserved => None,
+            Slot::Reserved(_) => None,
             Slot::Ready(task) => *lock(&task.namespaces),
         }
     }
@@ -118,12 +119,13 @@ impl Sandbox {
         self.task(id)?.start(exec_id).await
     }
 
-    /// Deletes a container or an exec.
+    /// Deletes a container or an exec. Waits for a Create under way, whose client may have given up:
+    /// nobody would delete later what comes of it.
     ///
     /// # Errors
     /// As the Go shim; it may be retried.
     pub async fn delete(&self, id: &str, exec_id: &str) -> Result<Deleted> {
-        let task = self.task(id)?;
+        let task = self.created(id).await?;
         let deleted = task.delete(exec_id).await?;
         if exec_id.is_empty() {
             lock(&self.tasks).slots.remove(id);
@@ -287,7 +289,7 @@ impl Sandbox {
         line(format_args!("; commands {}", self.settings.commands));
         for (id, slot) in &tasks.slots {
             match slot {
-                Slot::Reserved => line(format_args!("\n{id}: being created")),
+                Slot::Reserved(_) => line(format_args!("\n{id}: being created")),
                 Slot::Ready(task) => {
                     let (status, pid) = (task.init.lifecycle().status(), task.init.pid());
                     let (execs, running) = (task.exec_count(), lock(&task.exit_gate).execs());
@@ -310,8 +312,19 @@ impl Sandbox {
     fn task(&self, id: &str) -> Result<Arc<Task>> {
         match lock(&self.tasks).slots.get(id) {
             Some(Slot::Ready(task)) => Ok(task.clone()),
-            Some(Slot::Reserved) | None => Err(Error::NoContainer),
+            Some(Slot::Reserved(_)) | None => Err(Error::NoContainer),
         }
+    }
+
+    /// The task, when its Create has succeeded.
+    async fn created(&self, id: &str) -> Result<Arc<Task>> {
+        let mut outcome = match lock(&self.tasks).slots.get(id) {
+            Some(Slot::Ready(task)) => return Ok(task.clone()),
+            Some(Slot::Reserved(outcome)) => outcome.clone(),
+            None => return Err(Error::NoContainer),
+        };
+        let created = outcome.wait_for(Option::is_some).await;
+        created.ok().and_then(|task| task.clone()).ok_or(Error::NoContainer)
     }
 }
 
@@ -319,6 +332,7 @@ impl Sandbox {
 struct Reservation<'a> {
     sandbox: &'a Sandbox,
     id: Option<String>,
+    outcome: watch::Sender<Option<Arc<Task>>>,
 }
 
 impl<'a> Reservation<'a> {
@@ -330,13 +344,15 @@ impl<'a> Reservation<'a> {
         if tasks.slots.contains_key(id) {
             return Err(Error::Exists { id: id.to_owned() });
         }
-        tasks.slots.insert(id.to_owned(), Slot::Reserved);
-        Ok(Reservation { sandbox, id: Some(id.to_owned()) })
+        let (outcome, receiver) = watch::channel(None);
+        tasks.slots.insert(id.to_owned(), Slot::Reserved(receiver));
+        Ok(Reservation { sandbox, id: Some(id.to_owned()), outcome })
     }
 
     fn fill(mut self, task: Arc<Task>) {
         if let Some(id) = self.id.take() {
-            lock(&self.sandbox.tasks).slots.insert(id, Slot::Ready(task));
+            lock(&self.sandbox.tasks).slots.insert(id, Slot::Ready(task.clone()));
+            self.outcome.send_replace(Some(task));
         }
     }
 }

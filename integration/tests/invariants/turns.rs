@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use wedge_integration::fake_runtime::Gate;
+use wedge_integration::fake_runtime::{Gate, Pause, Step};
 use wedge_integration::protos::shim::oci::CheckpointOptions;
-use wedge_integration::rpc::RpcError;
+use wedge_integration::rpc::{Code, RpcError, assert_refused};
 use wedge_integration::{Rig, ShimProcess, ShimUnderTest, rounds};
 
 use crate::kill_and_reap;
@@ -163,4 +163,43 @@ fn a_pause_that_races_with_the_end_of_init_leaves_nothing_frozen() -> Result<()>
         rig.close()?;
     }
     Ok(())
+}
+
+/// Who gives a slow Create up deletes what it may have made.
+#[test]
+fn a_delete_waits_for_the_create_of_its_container() -> Result<()> {
+    if ShimUnderTest::skips_go("Delete of a created container takes ten seconds")? {
+        return Ok(());
+    }
+    let rig = Rig::fake()?;
+    let gate = rig.script().hold_before("create")?;
+    in_turn(
+        &rig,
+        &gate,
+        |_| rig.create().map(drop),
+        || gate.wait_reached(),
+        |shim| shim.delete(rig.id(), "").map(drop),
+    )?;
+    assert_eq!(rig.story_until("delete")?, ["create", "exit 137", "delete 137"]);
+    rig.close()
+}
+
+#[test]
+fn a_delete_during_a_create_that_fails_finds_nothing() -> Result<()> {
+    let rig = Rig::fake()?;
+    let gate = rig.script().gate("create", "before");
+    let before = Pause { wait_for: Some(gate.path()), ..Pause::default() };
+    rig.script().script("create", Step { before, ..Step::failing("no luck") })?;
+    let mut answers = while_it_hangs(
+        &rig,
+        &gate,
+        |_| rig.create().map(drop),
+        || gate.wait_reached(),
+        |shim| shim.delete(rig.id(), "").map(drop),
+    )?;
+    answers.sort_by_key(|(call, _)| *call);
+    let [(_, created), (_, deleted)] = answers;
+    assert_refused(created, Code::UNKNOWN, "OCI runtime create failed: no luck");
+    assert_refused(deleted, Code::NOT_FOUND, "container not created: not found");
+    rig.close()
 }
