@@ -18,9 +18,6 @@ use crate::{convert, options, status};
 /// The same seventeen methods under both names: v3 is v2 renamed for containerd 2.0.
 const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
 
-/// The highest signal number of Linux (SIGRTMAX).
-const SIGNAL_MAX: u32 = 64;
-
 /// Answers the task API for one sandbox.
 pub(crate) struct TaskService {
     sandbox: Arc<Sandbox>,
@@ -119,9 +116,6 @@ async fn exec(s: Arc<Sandbox>, mut r: api::ExecProcessRequest) -> Reply<Nothing>
 }
 
 async fn kill(s: Arc<Sandbox>, r: api::KillRequest) -> Reply<Nothing> {
-    if r.signal > SIGNAL_MAX {
-        return Err(status::invalid(format!("no signal has the number {}", r.signal)));
-    }
     s.kill(&r.id, &r.exec_id, r.signal, r.all).await.map_err(status::of)?;
     Ok(Nothing::new())
 }

@@ -32,10 +32,12 @@ fn a_signal_that_does_not_exist_is_refused() -> Result<()> {
     rig.run()?;
     rig.exec("e1", ["sleep", "1000"])?;
     for (signal, exec_id) in [(65, ""), (99, ""), (65, "e1"), (99, "e1"), (u32::MAX, "e1")] {
-        let text = format!("no signal has the number {signal}: invalid argument");
+        let text = format!("invalid signal {signal}: invalid argument");
         let kill = |shim: &ShimProcess| shim.kill(rig.id(), exec_id, signal, false);
         rig.refuses(Code::INVALID_ARGUMENT, &text, kill)?;
     }
+    rig.shim.kill(rig.id(), "e1", 64, false)?;
+    assert_eq!(rig.shim.wait(rig.id(), "e1")?.status, 128 + 64);
     assert_eq!(rig.script().commands()?, ["create", "start", "exec"]);
     rig.end()
 }

@@ -103,12 +103,10 @@ async fn nonsense_is_an_invalid_argument() {
     let create =
         api::CreateTaskRequest { id: id(), options: Some(foreign).into(), ..Default::default() };
     let exec = api::ExecProcessRequest { id: id(), exec_id: id(), ..Default::default() };
-    let kill = api::KillRequest { id: id(), signal: 65, ..Default::default() };
     let update = api::UpdateTaskRequest { id: id(), ..Default::default() };
     let table = [
         ("Create", v3("Create", &create).await),
         ("Exec", v3("Exec", &exec).await),
-        ("Kill", v3("Kill", &kill).await),
         ("Update", v3("Update", &update).await),
     ];
     for (method, outcome) in table {
@@ -116,13 +114,6 @@ async fn nonsense_is_an_invalid_argument() {
         assert_eq!(code, Code::INVALID_ARGUMENT, "{method}: {text}");
         assert!(text.ends_with(": invalid argument"), "{method}: {text}");
     }
-}
-
-#[tokio::test]
-async fn the_last_signal_is_a_signal() {
-    let kill = api::KillRequest { id: "absent".to_owned(), signal: 64, ..Default::default() };
-    let text = "container not created: not found".to_owned();
-    assert_eq!(v3("Kill", &kill).await, Err((Code::NOT_FOUND, text)));
 }
 
 #[tokio::test]
