@@ -44,8 +44,6 @@ fn code(code: wedge_task::Code) -> Code {
         wedge_task::Code::NotFound => Code::NOT_FOUND,
         wedge_task::Code::AlreadyExists => Code::ALREADY_EXISTS,
         wedge_task::Code::FailedPrecondition => Code::FAILED_PRECONDITION,
-        wedge_task::Code::Unimplemented => Code::UNIMPLEMENTED,
-        wedge_task::Code::DeadlineExceeded => Code::DEADLINE_EXCEEDED,
         wedge_task::Code::Unavailable => Code::UNAVAILABLE,
         wedge_task::Code::Unknown => Code::UNKNOWN,
     }
@@ -61,11 +59,9 @@ mod tests {
         let table = [
             (wedge_task::Code::Unknown, 2),
             (wedge_task::Code::InvalidArgument, 3),
-            (wedge_task::Code::DeadlineExceeded, 4),
             (wedge_task::Code::NotFound, 5),
             (wedge_task::Code::AlreadyExists, 6),
             (wedge_task::Code::FailedPrecondition, 9),
-            (wedge_task::Code::Unimplemented, 12),
             (wedge_task::Code::Unavailable, 14),
         ];
         for (class, number) in table {

@@ -20,8 +20,6 @@ pub enum Code {
     NotFound,
     AlreadyExists,
     FailedPrecondition,
-    Unimplemented,
-    DeadlineExceeded,
     Unavailable,
     Unknown,
 }
@@ -30,10 +28,7 @@ pub enum Code {
 #[derive(Debug, ThisError)]
 #[expect(clippy::error_impl_error, reason = "callers say wedge_task::Error")]
 pub enum Error {
-    /// An identifier that could not be a file name, or is too long.
-    #[error("{0}: invalid argument")]
-    InvalidId(String),
-    /// Another argument that makes no sense.
+    /// An argument that makes no sense, for instance an id that could not be a file name.
     #[error("{0}: invalid argument")]
     InvalidArgument(String),
     /// No container of that id.
@@ -66,9 +61,6 @@ pub enum Error {
         /// The container.
         id: String,
     },
-    /// A feature Wedge does not have.
-    #[error("{0}: not implemented")]
-    Unimplemented(String),
     /// The shim is on its way out.
     #[error("shim is shutting down: unavailable")]
     ShuttingDown,
@@ -138,11 +130,10 @@ impl Error {
     /// The class to tell containerd.
     pub fn code(&self) -> Code {
         match self {
-            Error::InvalidId(_) | Error::InvalidArgument(_) => Code::InvalidArgument,
+            Error::InvalidArgument(_) => Code::InvalidArgument,
             Error::NoContainer | Error::NoProcess { .. } | Error::Gone(_) => Code::NotFound,
             Error::Exists { .. } => Code::AlreadyExists,
             Error::Precondition(_) | Error::InitEnded { .. } => Code::FailedPrecondition,
-            Error::Unimplemented(_) => Code::Unimplemented,
             Error::ShuttingDown => Code::Unavailable,
             Error::Oci(source) => match source.kind() {
                 OciKind::NotFound => Code::NotFound,

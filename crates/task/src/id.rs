@@ -8,12 +8,12 @@ const MAX_LENGTH: usize = 76;
 /// Checks `^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$`, at most 76 characters.
 pub(crate) fn validate(id: &str) -> Result<(), Error> {
     if id.is_empty() {
-        return Err(Error::InvalidId("identifier must not be empty".to_owned()));
+        return Err(Error::InvalidArgument("identifier must not be empty".to_owned()));
     }
     if id.len() > MAX_LENGTH {
         let text =
             format!("identifier {id:?} greater than maximum length ({MAX_LENGTH} characters)");
-        return Err(Error::InvalidId(text));
+        return Err(Error::InvalidArgument(text));
     }
     let words = |c: char| matches!(c, '.' | '_' | '-');
     let well_formed =
@@ -22,7 +22,7 @@ pub(crate) fn validate(id: &str) -> Result<(), Error> {
         return Ok(());
     }
     let rule = "^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$";
-    Err(Error::InvalidId(format!("identifier {id:?} must match {rule}")))
+    Err(Error::InvalidArgument(format!("identifier {id:?} must match {rule}")))
 }
 
 #[cfg(test)]
