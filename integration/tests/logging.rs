@@ -234,7 +234,7 @@ fn only_a_program_of_the_hosts_is_run() -> Result<()> {
     fs::set_permissions(&logger.0, fs::Permissions::from_mode(0o757))?;
     refused(&logger.0)?.assert_error("is writable by others than root");
     refused(Path::new("/no/such/logger"))?.assert_error(
-        "failed to start binary process: fork/exec /no/such/logger: No such file or directory",
+        "failed to start binary process: fork/exec /no/such/logger: no such file or directory",
     );
     ensure!(logger.wrote("ran").is_err(), "it was run");
     env.finish()

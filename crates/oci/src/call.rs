@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use wedge_reaper::{CommandError, Limits, Output, Reaper};
+use wedge_sys::go_text;
 
-use crate::error::{Logged, Said, go_text};
+use crate::error::{Logged, Said};
 use crate::runtime_log::{cut, last_error, last_error_in};
 
 /// Variables of the shim's own service manager. Left to the runtime, they would make it pass

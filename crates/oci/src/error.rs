@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
+use wedge_sys::go_text;
 
 use crate::rootfs::Mount;
 
@@ -362,19 +363,6 @@ fn no_such_container(text: &str, id: &str) -> bool {
     text.contains("does not exist")
         || text.contains(&format!("/{id}/status`: No such file or directory"))
         || text.contains(&format!("/{id}': No such file or directory"))
-}
-
-/// An error of the kernel as Go spells it: "no such file or directory".
-pub fn go_text(err: &io::Error) -> String {
-    let text = err.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    match (chars.next(), text.chars().nth(1)) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(chars).collect()
-        }
-        _ => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub use bundle::Bundle;
 pub use call::{ChildIo, find_in_path};
 pub use checkpoint::Checkpoint;
 pub use console::ConsoleSocket;
-pub use error::{Error, ErrorKind, Result, go_text};
+pub use error::{Error, ErrorKind, Result};
 pub use options::Options;
 pub use process::exec_process;
 #[doc(hidden)]

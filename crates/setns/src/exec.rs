@@ -159,7 +159,7 @@ impl Container {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(crate) fn failed(err: io::Error) -> Error {
-    Error::Start(format!("error starting setns process: {}", wedge_oci::go_text(&err)))
+    Error::Start(format!("error starting setns process: {}", wedge_sys::go_text(&err)))
 }
 
 fn in_memory(plan: &[u8]) -> io::Result<File> {

@@ -65,7 +65,7 @@ pub(crate) fn apply(limits: &[Limit], pid: u32) -> Result<(), Error> {
     limits.iter().try_for_each(|limit| {
         let set = wedge_sys::set_limit_of(pid, limit.resource, limit.soft, limit.hard);
         set.map_err(|err: io::Error| {
-            Error::Start(refused(&limit.resource.to_string(), &wedge_oci::go_text(&err)))
+            Error::Start(refused(&limit.resource.to_string(), &wedge_sys::go_text(&err)))
         })
     })
 }

@@ -141,7 +141,7 @@ impl Talk {
             let mut packet = [0; PACKET];
             let look = |socket: &OwnedFd| receive(socket, &mut packet);
             let received = self.socket.async_io(Interest::READABLE, look).await;
-            let received = received.map_err(|err| broken(&wedge_oci::go_text(&err)))?;
+            let received = received.map_err(|err| broken(&wedge_sys::go_text(&err)))?;
             let packet = packet.get(..received.length).unwrap_or_default();
             if packet.is_empty() {
                 return self.ended(ready, console).await;
@@ -171,7 +171,7 @@ impl Talk {
     fn meet(&mut self, pid: u32) -> Result<(), Error> {
         let Some(expected) = self.expected.take() else { return Ok(()) };
         let claimed = expected.claim(pid);
-        let (exit, pidfd) = claimed.map_err(|err| broken(&wedge_oci::go_text(&err)))?;
+        let (exit, pidfd) = claimed.map_err(|err| broken(&wedge_sys::go_text(&err)))?;
         self.payload = Some(Part { pid, exit, pidfd });
         Ok(())
     }

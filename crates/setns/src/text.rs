@@ -32,7 +32,7 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// The text of an errno.
 pub(crate) fn errno(number: i32) -> String {
-    wedge_oci::go_text(&io::Error::from_raw_os_error(number))
+    wedge_sys::go_text(&io::Error::from_raw_os_error(number))
 }
 
 #[cfg(test)]

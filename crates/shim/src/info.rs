@@ -18,8 +18,9 @@ use protobuf::{Message, MessageField};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
-use wedge_oci::{find_in_path, go_text};
+use wedge_oci::find_in_path;
 use wedge_reaper::Reaper;
+use wedge_sys::go_text;
 
 use crate::args::{Program, REVISION, VERSION};
 use crate::bootstrap::read_stdin;

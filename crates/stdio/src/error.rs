@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error as ThisError;
+use wedge_sys::go_text;
 
 /// Why the streams of a process could not be set up.
 #[derive(Debug, ThisError)]
@@ -30,7 +31,7 @@ pub enum Error {
     #[error("no stdout fifo")]
     NoTerminalOutput,
     /// The stdin fifo is not there, is not a fifo, or cannot be opened.
-    #[error("containerd-shim: opening {path:?} failed: {source}")]
+    #[error("containerd-shim: opening {path:?} failed: {}", go_text(source))]
     OpenInput {
         /// Its path.
         path: PathBuf,
@@ -38,7 +39,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An output fifo is not there, is not a fifo, or cannot be opened.
-    #[error("containerd-shim: opening w/o fifo {path:?} failed: {source}")]
+    #[error("containerd-shim: opening w/o fifo {path:?} failed: {}", go_text(source))]
     OpenOutput {
         /// Its path.
         path: PathBuf,
@@ -46,7 +47,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A log file, or a directory on the way to it, could not be made or opened.
-    #[error("{call} {}: {source}", path.display())]
+    #[error("{call} {}: {}", path.display(), go_text(source))]
     File {
         /// `mkdir` or `open`.
         call: &'static str,
@@ -72,7 +73,7 @@ pub enum Error {
         why: &'static str,
     },
     /// A logging binary could not be started.
-    #[error("failed to start binary process: fork/exec {}: {source}", path.display())]
+    #[error("failed to start binary process: fork/exec {}: {}", path.display(), go_text(source))]
     LoggerStart {
         /// Its path.
         path: PathBuf,
@@ -80,7 +81,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A pipe for a logging binary could not be made.
-    #[error("failed to create {stream} pipes: {source}")]
+    #[error("failed to create {stream} pipes: {}", go_text(source))]
     LoggerPipe {
         /// `stdout` or `stderr`.
         stream: &'static str,
@@ -88,7 +89,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Whether a logging binary is ready could not be read.
-    #[error("failed to read from logging binary: {source}")]
+    #[error("failed to read from logging binary: {}", go_text(source))]
     LoggerReady {
         /// Why.
         source: io::Error,
@@ -105,7 +106,7 @@ pub enum Error {
         limit: Duration,
     },
     /// A pipe for the process could not be made.
-    #[error("failed to create {stream} pipe: {source}")]
+    #[error("failed to create {stream} pipe: {}", go_text(source))]
     Pipe {
         /// `stdin`, `stdout` or `stderr`.
         stream: &'static str,
@@ -113,7 +114,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A pipe could not be given to the user the process runs as.
-    #[error("failed to chown {stream}: {source}")]
+    #[error("failed to chown {stream}: {}", go_text(source))]
     Chown {
         /// `stdin`, `stdout` or `stderr`.
         stream: &'static str,
@@ -121,7 +122,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A stream, or the pty master (`console`), could not be watched for readiness.
-    #[error("failed to watch {stream}: {source}")]
+    #[error("failed to watch {stream}: {}", go_text(source))]
     Watch {
         /// `stdin`, `stdout`, `stderr` or `console`.
         stream: &'static str,
@@ -133,12 +134,10 @@ pub enum Error {
 /// The class of an [`Error`], for those who must answer with a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// A fifo is not there.
-    NotFound,
     /// The request makes no sense: a path that is no fifo, a bad URI, a terminal without output, a
     /// logging binary that is not trusted.
     InvalidArgument,
-    /// Anything else; Go gives it no class either.
+    /// Anything else, a missing fifo too; Go gives it no class either.
     Unknown,
 }
 
@@ -150,9 +149,7 @@ impl Error {
                 ErrorKind::InvalidArgument
             }
             Error::OpenInput { source, .. } | Error::OpenOutput { source, .. } => {
-                if source.kind() == io::ErrorKind::NotFound {
-                    ErrorKind::NotFound
-                } else if source.kind() == io::ErrorKind::InvalidInput {
+                if source.kind() == io::ErrorKind::InvalidInput {
                     ErrorKind::InvalidArgument
                 } else {
                     ErrorKind::Unknown

@@ -160,7 +160,7 @@ mod tests {
         let mut request = Request { terminal: true, ..Request::default() };
         assert_eq!(refusal(&request).await.kind(), ErrorKind::InvalidArgument);
         request.stdout = "file:///nothing/here".to_owned();
-        assert_eq!(refusal(&request).await.kind(), ErrorKind::NotFound);
+        assert_eq!(refusal(&request).await.kind(), ErrorKind::Unknown);
     }
 
     #[tokio::test]

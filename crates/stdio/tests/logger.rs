@@ -215,13 +215,13 @@ fn one_that_is_missing_or_no_program_is_an_error() {
         fs::set_permissions(logger.path("logger"), fs::Permissions::from_mode(0o644)).unwrap();
         let err = logger.prepare("binary", &reaper).await.unwrap_err();
         let start = format!(
-            "failed to start binary process: fork/exec {}: Permission denied",
+            "failed to start binary process: fork/exec {}: permission denied",
             logger.path("logger").display()
         );
         assert!(err.to_string().starts_with(&start), "{err}");
         fs::remove_file(logger.path("logger")).unwrap();
         let err = logger.prepare("binary", &reaper).await.unwrap_err();
-        assert!(err.to_string().contains("No such file or directory"), "{err}");
+        assert!(err.to_string().contains("no such file or directory"), "{err}");
         assert_eq!(reaper.counts(), (0, 0, 0));
         assert_eq!(open_fds(), before);
     });

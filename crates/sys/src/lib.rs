@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The unsafe fence: the few system calls that neither std nor nix offers safely.
+//! The unsafe fence: the few system calls that neither std nor nix offers safely, and the words for
+//! their errors.
 //!
 //! Every `unsafe` block of the shim is in this crate, and each proves its own case. Nothing here
 //! knows about containers. File descriptors come in as [`std::os::fd::AsFd`] and go out as
@@ -21,6 +22,7 @@ mod pty;
 mod seccomp_filter;
 mod signals;
 mod spawn;
+mod text;
 mod tty;
 mod user_namespace;
 mod wait;
@@ -40,6 +42,7 @@ pub use pty::open_pty_peer;
 pub use seccomp_filter::seccomp_filter_of;
 pub use signals::ignore_termination;
 pub use spawn::prepare_child;
+pub use text::go_text;
 pub use tty::{is_tty, set_window_size};
 pub use user_namespace::spawn_in_user_namespace;
 pub use wait::{Ended, Reaped, reap_next};

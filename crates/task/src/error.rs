@@ -9,6 +9,7 @@ use std::io;
 use thiserror::Error as ThisError;
 use wedge_oci::ErrorKind as OciKind;
 use wedge_stdio::ErrorKind as StdioKind;
+use wedge_sys::go_text;
 
 use crate::lifecycle::Denied;
 
@@ -96,7 +97,7 @@ pub enum Error {
         source: wedge_oci::Error,
     },
     /// The process the OCI runtime reported is not there.
-    #[error("failed to watch process {pid}: {source}")]
+    #[error("failed to watch process {pid}: {}", go_text(source))]
     Watch {
         /// Its pid.
         pid: u32,
@@ -104,7 +105,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An exec could not be signalled.
-    #[error("exec kill error: {source}")]
+    #[error("exec kill error: unknown error after kill: {}", go_text(source))]
     Signal {
         /// Why.
         source: io::Error,
@@ -116,7 +117,7 @@ pub enum Error {
         source: wedge_oci::Error,
     },
     /// The terminal's size could not be set.
-    #[error("failed to resize the terminal: {source}")]
+    #[error("failed to resize the terminal: {}", go_text(source))]
     Resize {
         /// Why.
         source: io::Error,
@@ -141,7 +142,6 @@ impl Error {
                 OciKind::Unknown => Code::Unknown,
             },
             Error::Stdio { source, .. } => match source.kind() {
-                StdioKind::NotFound => Code::NotFound,
                 StdioKind::InvalidArgument => Code::InvalidArgument,
                 StdioKind::Unknown => Code::Unknown,
             },
@@ -166,5 +166,26 @@ impl From<Denied> for Error {
             Denied::Precondition(text) => Error::Precondition(text),
             Denied::State(text) => Error::State(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Go wraps these errors of the kernel, so that its errdefs finds no class in them.
+    #[test]
+    fn an_errno_has_no_class_and_the_words_of_go() {
+        let errno = io::Error::from_raw_os_error;
+        let kill = Error::Signal { source: errno(libc::EPERM) };
+        let text = "exec kill error: unknown error after kill: operation not permitted";
+        assert_eq!((kill.to_string().as_str(), kill.code()), (text, Code::Unknown));
+        let source =
+            wedge_stdio::Error::OpenOutput { path: "/f".into(), source: errno(libc::ENOENT) };
+        let step = "failed to create init process I/O";
+        let stdio = Error::Stdio { step, source };
+        let text = "failed to create init process I/O: containerd-shim: opening w/o fifo \"/f\" \
+                    failed: no such file or directory";
+        assert_eq!((stdio.to_string().as_str(), stdio.code()), (text, Code::Unknown));
     }
 }

@@ -140,7 +140,7 @@ impl Process {
         match pidfd.send_signal(signal) {
             Ok(()) => Ok(()),
             Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
-                Err(Error::Gone("process already finished".to_owned()))
+                Err(Error::Gone("exec kill error: process already finished".to_owned()))
             }
             Err(source) => Err(Error::Signal { source }),
         }

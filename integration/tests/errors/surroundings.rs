@@ -161,7 +161,7 @@ fn a_stream_must_be_a_fifo() -> Result<()> {
         ("link", Code::INVALID_ARGUMENT, "not a fifo"),
         ("regular", Code::INVALID_ARGUMENT, "not a fifo"),
         ("", Code::INVALID_ARGUMENT, "not a fifo"),
-        ("missing", Code::NOT_FOUND, "No such file or directory"),
+        ("missing", Code::UNKNOWN, "no such file or directory"),
     ] {
         let (bad, good) = (path(name), path("good"));
         let words = ["failed to create init process I/O: ", bad.as_str(), problem];
@@ -208,8 +208,8 @@ fn a_logging_binary_or_log_file_must_be_usable() -> Result<()> {
     let rig = Rig::fake()?;
     rig.run()?;
     for (uri, problem) in [
-        ("binary:///no/such/logger", "/no/such/logger: No such file or directory"),
-        ("binary-v2:///no/such/logger", "/no/such/logger: No such file or directory"),
+        ("binary:///no/such/logger", "/no/such/logger: no such file or directory"),
+        ("binary-v2:///no/such/logger", "/no/such/logger: no such file or directory"),
         ("binary-v2:///bin/true", "logging binary did not call ready"),
         ("file:///dev/null/x", "mkdir /dev/null"),
     ] {

@@ -127,21 +127,6 @@ fn without_a_log_the_command_itself_speaks() {
 }
 
 #[test]
-fn errnos_are_spelt_as_go_does() {
-    let table = [
-        (Errno::ENOENT, "no such file or directory"),
-        (Errno::EBUSY, "device or resource busy"),
-        (Errno::EIO, "input/output error"),
-        (Errno::ENODEV, "no such device"),
-    ];
-    for (errno, text) in table {
-        assert_eq!(go_text(&io::Error::from(errno)), text);
-    }
-    assert_eq!(go_text(&io::Error::other("RPC failed")), "RPC failed");
-    assert_eq!(go_text(&io::Error::other("")), "");
-}
-
-#[test]
 fn a_mount_error_has_every_argument_of_the_call() {
     let mount =
         Mount { fs_type: "overlay".to_owned(), source: "overlay".to_owned(), ..Mount::default() };
