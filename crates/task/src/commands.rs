@@ -83,20 +83,37 @@ impl Task {
 
     /// Carries out a command. Takes no turn.
     pub(crate) async fn command(&self, command: Command) -> Result<()> {
-        let reason = match self.commands.way.get() {
-            Some(Way::Native(container)) => match self.natively(container, command).await {
-                Err(Failure::Unsupported(reason)) => Some(reason),
-                Err(Failure::Failed(err)) => return Err(err.into()),
-                Ok(()) => return Ok(()),
-            },
-            Some(Way::Unsupported(reason)) => Some(reason.clone()),
-            // Not made yet, but by a checkpoint.
-            Some(Way::Runtime) | None => None,
-        };
-        if let Some(reason) = reason {
-            self.commands.fall_back(&self.id, &reason);
+        match self.own_way(async |container| self.natively(container, command).await).await? {
+            Some(()) => Ok(()),
+            None => Ok(self.by_runtime(command).await?),
         }
-        Ok(self.by_runtime(command).await?)
+    }
+
+    /// Every process of the container.
+    pub(crate) async fn every_pid(&self) -> Result<Vec<u32>> {
+        match self.own_way(Container::pids).await? {
+            Some(pids) => Ok(pids),
+            None => Ok(self.runtime.pids().await?),
+        }
+    }
+
+    /// Acts without the OCI runtime; `None` leaves it to that.
+    async fn own_way<T>(
+        &self,
+        act: impl AsyncFnOnce(&Container) -> Result<T, Failure>,
+    ) -> Result<Option<T>> {
+        let reason = match self.commands.way.get() {
+            Some(Way::Native(container)) => match act(container).await {
+                Ok(done) => return Ok(Some(done)),
+                Err(Failure::Failed(err)) => return Err(err.into()),
+                Err(Failure::Unsupported(reason)) => reason,
+            },
+            Some(Way::Unsupported(reason)) => reason.clone(),
+            // Not made yet, but by a checkpoint.
+            Some(Way::Runtime) | None => return Ok(None),
+        };
+        self.commands.fall_back(&self.id, &reason);
+        Ok(None)
     }
 
     async fn natively(&self, container: &Container, command: Command) -> Result<(), Failure> {
@@ -118,21 +135,6 @@ impl Task {
             Command::Pause => self.runtime.pause().await,
             Command::Resume => self.runtime.resume().await,
             Command::Delete => self.runtime.delete(false).await,
-        }
-    }
-
-    /// Every process of the container.
-    pub(crate) async fn every_pid(&self) -> Result<Vec<u32>> {
-        let Some(Way::Native(container)) = self.commands.way.get() else {
-            return Ok(self.runtime.pids().await?);
-        };
-        match container.pids().await {
-            Ok(pids) => Ok(pids),
-            Err(Failure::Failed(err)) => Err(err.into()),
-            Err(Failure::Unsupported(reason)) => {
-                self.commands.fall_back(&self.id, &reason);
-                Ok(self.runtime.pids().await?)
-            }
         }
     }
 }
