@@ -4,17 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wedge_oci::{Bundle, Mount, Options, Runtime, Spec};
-use wedge_reaper::{Expectation, Reaper};
-use wedge_stdio::{Owner, Request};
+use wedge_oci::{Bundle, Mount, Options};
+use wedge_reaper::Expectation;
+use wedge_stdio::Request;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSink};
+use crate::event::Event;
 use crate::lock;
-use crate::native::Node;
-use crate::settings::Settings;
 use crate::start::{Restore, Spawning};
-use crate::task::{Parts, Task};
+use crate::task::{Shared, Task};
 
 /// What Create asks for.
 #[derive(Debug)]
@@ -44,46 +42,21 @@ impl CreateRequest {
 }
 
 /// Creates the container and announces it. On failure nothing is left behind.
-pub(crate) async fn create(
-    request: CreateRequest,
-    namespace: &str,
-    reaper: Reaper,
-    events: EventSink,
-    (settings, node): (Arc<Settings>, Arc<Node>),
-) -> Result<Arc<Task>> {
+pub(crate) async fn create(request: CreateRequest, shared: Shared) -> Result<Arc<Task>> {
     request.check()?;
     let bundle = Bundle::new(&request.bundle);
-    // A spec that cannot be read fails in the OCI runtime, with the text clients know.
-    let shared_pid_namespace = Spec::read(&bundle).map_or(true, |spec| spec.shared_pid_namespace);
     let rootfs = bundle.rootfs();
-    let mounted = !request.rootfs.is_empty();
     bundle.write_options(&request.options)?;
     bundle.write_runtime(&request.options.binary_name)?;
-    wedge_oci::mount_rootfs(&reaper, &request.rootfs, &rootfs).await?;
-    let (id, options) = (&request.id, &request.options);
-    let runtime = Runtime::new(reaper.clone(), bundle.clone(), namespace, id, options)
-        .with_limit(settings.runtime_command);
-    let task = Arc::new(Task::new(Parts {
-        runtime,
-        id: request.id.clone(),
-        namespace: namespace.to_owned(),
-        bundle,
-        reaper,
-        events,
-        settings,
-        node,
-        stdio: request.stdio.clone(),
-        owner: Owner { uid: request.options.io_uid, gid: request.options.io_gid },
-        rootfs_mounted: mounted,
-        shared_pid_namespace,
-    }));
+    wedge_oci::mount_rootfs(&shared.reaper, &request.rootfs, &rootfs).await?;
+    let task = Arc::new(Task::new(&request, bundle, shared));
     match make(&task, &request.checkpoint).await {
         Ok(pid) => {
             announce(&task, request, pid);
             Ok(task)
         }
         Err(err) => {
-            if mounted {
+            if task.rootfs_mounted {
                 unmount(&task, &rootfs).await;
             }
             Err(err)

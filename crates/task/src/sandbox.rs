@@ -15,11 +15,10 @@ use crate::create::{self, CreateRequest};
 use crate::delete::Deleted;
 use crate::error::{Error, Result};
 use crate::event::EventSink;
-use crate::native::Node;
 use crate::process::ProcessState;
 use crate::remains::{self, Namespaces};
 use crate::settings::Settings;
-use crate::task::{ExecRequest, Task};
+use crate::task::{ExecRequest, Shared, Task};
 use crate::{id, lock};
 
 /// How long a shim that was told to shut down while it had containers stays once the last is
@@ -72,11 +71,7 @@ impl Tasks {
 /// create hangs does not slow down another (invariant I8).
 #[derive(Debug)]
 pub struct Sandbox {
-    namespace: String,
-    reaper: Reaper,
-    events: EventSink,
-    settings: Arc<Settings>,
-    node: Arc<Node>,
+    shared: Shared,
     tasks: Mutex<Tasks>,
     /// Told whenever `tasks` changes in a way that may end the shim.
     changed: watch::Sender<()>,
@@ -92,8 +87,9 @@ impl Sandbox {
         settings: Settings,
     ) -> Arc<Sandbox> {
         let (changed, _) = watch::channel(());
-        let (settings, node, tasks) = (Arc::new(settings), Arc::default(), Mutex::default());
-        Arc::new(Sandbox { namespace, reaper, events, settings, node, tasks, changed })
+        let (settings, node) = (Arc::new(settings), Arc::default());
+        let shared = Shared { namespace, reaper, events, settings, node };
+        Arc::new(Sandbox { shared, tasks: Mutex::default(), changed })
     }
 
     /// Creates a container. Returns its init's pid.
@@ -103,9 +99,7 @@ impl Sandbox {
     pub async fn create(&self, request: CreateRequest) -> Result<u32> {
         id::validate(&request.id)?;
         let reservation = Reservation::take(self, &request.id)?;
-        let (reaper, events) = (self.reaper.clone(), self.events.clone());
-        let shared = (self.settings.clone(), self.node.clone());
-        let task = create::create(request, &self.namespace, reaper, events, shared).await?;
+        let task = create::create(request, self.shared.clone()).await?;
         let pid = task.init.pid();
         reservation.fill(task);
         Ok(pid)
@@ -280,13 +274,14 @@ impl Sandbox {
     /// A few lines on every container, for an operator who sent SIGUSR1.
     pub fn dump(&self) -> String {
         let tasks = lock(&self.tasks);
-        let (claimed, unclaimed, open) = self.reaper.counts();
+        let Shared { reaper, settings, node, .. } = &self.shared;
+        let (claimed, unclaimed, open) = reaper.counts();
         let mut text = format!("{} containers; reaper: ", tasks.slots.len());
         // Writing to a String cannot fail.
         let mut line = |args: std::fmt::Arguments<'_>| text.write_fmt(args).unwrap_or_default();
         line(format_args!("{claimed} watched, {unclaimed} unclaimed, {open} starts under way"));
-        line(format_args!("; exec {}, {}", self.settings.exec, self.node));
-        line(format_args!("; commands {}", self.settings.commands));
+        line(format_args!("; exec {}, {}", settings.exec, node));
+        line(format_args!("; commands {}", settings.commands));
         for (id, slot) in &tasks.slots {
             match slot {
                 Slot::Reserved(_) => line(format_args!("\n{id}: being created")),

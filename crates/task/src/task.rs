@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use wedge_cgroups::Cgroup;
-use wedge_oci::{Bundle, Checkpoint, Runtime};
+use wedge_oci::{Bundle, Checkpoint, Runtime, Spec};
 use wedge_reaper::Reaper;
 use wedge_stdio::{Owner, Request};
 
 use crate::commands::{Command, Commands};
+use crate::create::CreateRequest;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSink};
 use crate::exit_gate::ExitGate;
@@ -70,41 +71,41 @@ pub(crate) struct Task {
     execs: Mutex<HashMap<String, Arc<Process>>>,
 }
 
-/// The parts of a task that are known before its container exists.
-pub(crate) struct Parts {
-    pub(crate) id: String,
+/// What all tasks of a shim have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// containerd's.
     pub(crate) namespace: String,
-    pub(crate) bundle: Bundle,
-    pub(crate) runtime: Runtime,
     pub(crate) reaper: Reaper,
     pub(crate) events: EventSink,
     pub(crate) settings: Arc<Settings>,
     pub(crate) node: Arc<Node>,
-    pub(crate) stdio: Request,
-    pub(crate) owner: Owner,
-    pub(crate) rootfs_mounted: bool,
-    pub(crate) shared_pid_namespace: bool,
 }
 
 impl Task {
-    pub(crate) fn new(parts: Parts) -> Task {
+    /// A task whose container is still to be made.
+    pub(crate) fn new(request: &CreateRequest, bundle: Bundle, shared: Shared) -> Task {
+        let Shared { namespace, reaper, events, settings, node } = shared;
+        let CreateRequest { id, options, .. } = request;
+        let runtime = Runtime::new(reaper.clone(), bundle.clone(), &namespace, id, options);
         Task {
-            init: Arc::new(Process::init(&parts.id, parts.stdio)),
-            id: parts.id,
-            namespace: parts.namespace,
-            bundle: parts.bundle,
-            runtime: parts.runtime,
-            reaper: parts.reaper,
-            events: parts.events,
-            settings: parts.settings,
-            owner: parts.owner,
-            rootfs_mounted: parts.rootfs_mounted,
-            shared_pid_namespace: parts.shared_pid_namespace,
+            id: id.clone(),
+            namespace,
+            runtime: runtime.with_limit(settings.runtime_command),
+            // A spec that cannot be read fails in the OCI runtime, with the text clients know.
+            shared_pid_namespace: Spec::read(&bundle).map_or(true, |s| s.shared_pid_namespace),
+            bundle,
+            reaper,
+            events,
+            settings,
+            init: Arc::new(Process::init(id, request.stdio.clone())),
+            owner: Owner { uid: options.io_uid, gid: options.io_gid },
+            rootfs_mounted: !request.rootfs.is_empty(),
             exit_gate: Mutex::default(),
             oom: Mutex::default(),
             commands: Commands::default(),
             kills: watch::Sender::new(0),
-            native: Native::new(parts.node),
+            native: Native::new(node),
             restore: Mutex::default(),
             cgroup: Mutex::default(),
             namespaces: Mutex::default(),
