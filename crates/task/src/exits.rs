@@ -82,10 +82,10 @@ impl Task {
         }
     }
 
-    /// Thaws what init's end has left frozen: it could not be deleted.
+    /// Thaws what nobody else will, of an init that has ended for instance: it could not be deleted.
     pub(crate) async fn thaw(&self) {
         if let Err(err) = self.command(Command::Resume).await {
-            log::warn!(id = self.id.as_str(); "failed to resume a container whose init ended: {err}");
+            log::warn!(id = self.id.as_str(); "failed to thaw a container that is not to stay frozen: {err}");
         }
     }
 

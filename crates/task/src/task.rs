@@ -221,10 +221,15 @@ impl Task {
         let _turn = self.init.turn.lock().await;
         self.init.lifecycle().begin(op)?;
         let result = self.command(command).await;
-        let frozen = result.is_ok() == (op == Op::Pause);
         let ended = self.settle_freezer(result.is_ok(), done);
-        if ended && frozen {
+        let left_frozen = match (&result, op) {
             // Who saw the exit found a container that was not frozen yet.
+            (Ok(()), Op::Pause) | (Err(_), Op::Resume) => ended,
+            // Killed, it may have done it all the same.
+            (Err(Error::Oci(err)), _) => err.is_cut_short(),
+            (_, _) => false,
+        };
+        if left_frozen {
             self.thaw().await;
         }
         result

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use wedge_integration::fake_runtime::{Gate, Pause, Step};
+use wedge_integration::protos::api::Status;
 use wedge_integration::protos::shim::oci::CheckpointOptions;
 use wedge_integration::rpc::{Code, RpcError, assert_refused};
 use wedge_integration::{Rig, ShimProcess, ShimUnderTest, rounds};
@@ -163,6 +164,24 @@ fn a_pause_that_races_with_the_end_of_init_leaves_nothing_frozen() -> Result<()>
         rig.close()?;
     }
     Ok(())
+}
+
+/// Nobody knows how far it got.
+#[test]
+fn a_pause_whose_runtime_was_killed_is_undone() -> Result<()> {
+    if ShimUnderTest::skips_go("it leaves the container frozen")? {
+        return Ok(());
+    }
+    let rig = Rig::fake()?;
+    rig.run()?;
+    rig.script().script("pause", Step { killed: true, ..Step::default() })?;
+    let error = rig.shim.pause(rig.id()).unwrap_err().to_string();
+    assert!(error.contains("OCI runtime pause failed: "), "{error}");
+    assert_eq!(rig.script().commands()?, ["create", "start", "pause", "resume"]);
+    assert_eq!(rig.shim.state(rig.id(), "")?.status.enum_value(), Ok(Status::RUNNING));
+    rig.shim.kill(rig.id(), "", 9, false)?;
+    assert_eq!(rig.story_until("exit")?, ["create", "start", "exit 137"]);
+    rig.retire()
 }
 
 /// Who gives a slow Create up deletes what it may have made.
