@@ -87,13 +87,19 @@ async fn the_last_read_finds_the_kill_of_a_victim_just_reaped() {
 /// As systemd does in v2 when nothing runs in a scope any more, before its parent has reaped it.
 #[tokio::test]
 async fn the_last_read_finds_the_kill_in_a_scope_that_was_removed() {
-    for _ in 0..3 {
-        let cgroup = Cgroup::named(".scope");
-        let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+    for nested in [false, true, false, true] {
+        let scope = Cgroup::named(".scope");
+        // As runc and, with another below it, crun have it.
+        let below = nested.then(|| {
+            scope.divide();
+            scope.nested()
+        });
+        let init = Init::create(below.as_ref().unwrap_or(&scope), &format!("exec {ALLOCATE}"));
         let monitor = OomMonitor::arm(init.pid()).unwrap();
         init.go();
         assert_eq!(init.wait(), Some(9));
-        cgroup.remove();
+        drop(below);
+        scope.remove();
         // In v1 nobody is told that a cgroup is empty in time to do that.
         let expected = u64::from(mode() == Mode::Unified);
         assert_eq!(monitor.last_read(), expected);

@@ -21,7 +21,7 @@ use crate::error::{Error, is_gone};
 use crate::hierarchy::{Mode, mode};
 use crate::path::memory_cgroup;
 
-/// Watches the memory cgroup of one container. Two descriptors (three of a scope of systemd), no
+/// Watches the memory cgroup of one container. Two descriptors (three in a scope of systemd), no
 /// thread, no inotify instance; dropping it releases all of it (containerd #3949, #5670).
 #[derive(Debug)]
 pub struct OomMonitor(Source);

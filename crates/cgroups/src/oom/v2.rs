@@ -39,7 +39,7 @@ pub(super) struct Source {
     seen: Mutex<u64>,
     /// `oom_kill` in the beginning.
     baseline: u64,
-    /// Of a scope, which systemd removes.
+    /// Where systemd removes the scope.
     log: Option<KernelLog>,
 }
 
@@ -51,7 +51,8 @@ impl Source {
         let source = Source::watch(memory, cgroup);
         let source = source.map_err(Error::io("watch", &dir.join("memory.events")))?;
         Ok(Source {
-            log: scope(dir).and_then(|scope| KernelLog::from_now_on(&scope, pid)),
+            log: in_a_scope(dir, &unified().point)
+                .and_then(|scope| KernelLog::from_now_on(&scope, pid)),
             ..source
         })
     }
@@ -124,10 +125,11 @@ impl Source {
     }
 }
 
-/// The path of the cgroup `dir`, if it is a scope.
-fn scope(dir: &Path) -> Option<String> {
-    let below = dir.strip_prefix(unified().point).ok()?.to_str()?;
-    below.ends_with(".scope").then(|| format!("/{below}"))
+/// The path of the cgroup `dir` below the mount `point`, if it is a scope or goes with one: crun puts
+/// an init below its scope.
+fn in_a_scope(dir: &Path, point: &Path) -> Option<String> {
+    let below = dir.strip_prefix(point).ok()?.to_str()?;
+    below.split('/').any(|name| name.ends_with(".scope")).then(|| format!("/{below}"))
 }
 
 /// Waits for a change of `file`. The readiness is cleared before the caller reads: a change in

@@ -44,6 +44,13 @@ impl Cgroup {
         Cgroup::create(&self.0.join("nested"))
     }
 
+    /// Lets the cgroups below it have counters of their own; v2 has no process in it then.
+    pub(crate) fn divide(&self) {
+        if mode() == Mode::Unified {
+            self.write("cgroup.subtree_control", "+memory");
+        }
+    }
+
     fn create(dir: &Path) -> Cgroup {
         fs::create_dir(dir).expect("a mounted memory controller, and root");
         Cgroup(dir.to_owned())
