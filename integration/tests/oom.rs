@@ -240,6 +240,50 @@ fn an_exec_that_runs_out_of_memory_is_reported_while_init_lives() -> Result<()> 
     lab.finish()
 }
 
+/// Lets a container that has no memory left wait for some, or be killed for want of it.
+fn set_oom_killer(init: Proc, enabled: bool) -> Result<()> {
+    let control = memory_cgroup(init)?.join("memory.oom_control");
+    Ok(fs::write(control, if enabled { "0" } else { "1" })?)
+}
+
+/// The watch may be about to look for a kill that was announced (v1), or not have been woken (v2),
+/// when the exit is known.
+#[test]
+fn the_oom_kill_of_an_exec_is_always_reported_before_its_exit() -> Result<()> {
+    if ShimUnderTest::skips_go("its OOM events come when they come")? {
+        return Ok(());
+    }
+    let spec = Spec::new([payload::PATH, "pause"]).memory_limit(2 * LIMIT);
+    let rig = Rig::on(Lab::new()?, &spec)?;
+    let init = Proc(rig.run()?);
+    for number in 1..=rounds(2 * TIMES) {
+        let exec = format!("e{number}");
+        let announced = !unified() && number % 2 == 0;
+        if announced {
+            set_oom_killer(init, false)?;
+        }
+        rig.exec(&exec, HOG)?;
+        if announced {
+            wait::until("it waits for memory", || {
+                let waits = counter(init, "memory.oom_control", "under_oom")?;
+                ensure!(waits > 0, "{waits}");
+                Ok(())
+            })?;
+            set_oom_killer(init, true)?;
+        }
+        assert_eq!(rig.shim.wait(rig.id(), &exec)?.status, 137);
+        let (exit, story) = (format!("exit {exec} 137"), rig.story_until(&format!("exit {exec}"))?);
+        let before = story.iter().take_while(|event| **event != exit);
+        assert_eq!(before.filter(|event| *event == "oom").count(), number, "{exit}: {story:?}");
+        rig.shim.delete(rig.id(), &exec)?;
+    }
+    assert!(init.is_alive());
+    rig.shim.kill(rig.id(), "", 9, false)?;
+    let story = rig.story_until("exit 137")?;
+    assert_eq!(story.iter().filter(|event| *event == "oom").count(), rounds(2 * TIMES));
+    rig.retire()
+}
+
 /// What the shim says of itself, once that contains `text`.
 fn told(lab: &Lab, bundle: &Bundle, text: &str) -> Result<String> {
     wait::until("the state tells it", || {

@@ -84,6 +84,32 @@ async fn the_last_read_finds_the_kill_of_a_victim_just_reaped() {
     }
 }
 
+/// An exec, whose exit is not to be told before its kill; init and the monitor go on.
+#[tokio::test]
+async fn the_kill_of_a_process_just_reaped_is_reported_beside_who_waits_for_it() {
+    let cgroup = Cgroup::new();
+    let init = Init::create(&cgroup, "true");
+    let monitor = OomMonitor::arm(init.pid()).unwrap();
+    let mut waiting = Box::pin(monitor.next());
+    for _ in 0..20 {
+        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+        let victim = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+        victim.go();
+        // Who waits cannot run meanwhile.
+        assert_eq!(victim.wait(), Some(9));
+        assert_eq!((monitor.unreported(), monitor.unreported()), (1, 0));
+    }
+    assert!(timeout(QUIET, &mut waiting).await.is_err(), "reported twice");
+    let victim = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+    victim.go();
+    assert_eq!(timeout(LIMIT, waiting).await.unwrap(), Some(1));
+    assert_eq!((victim.wait(), monitor.unreported()), (Some(9), 0));
+    init.kill();
+    cgroup.remove();
+    assert_eq!(monitor.unreported(), 0);
+    assert_eq!(next(&monitor).await, None);
+}
+
 /// As systemd does in v2 when nothing runs in a scope any more, before its parent has reaped it.
 #[tokio::test]
 async fn the_last_read_finds_the_kill_in_a_scope_that_was_removed() {

@@ -161,7 +161,7 @@ impl Task {
             stdout: io.stdout.as_ref().map(AsFd::as_fd),
             stderr: io.stderr.as_ref().map(AsFd::as_fd),
         };
-        let kills = lock(&self.oom).kills();
+        let kills = self.kills();
         match facts.exec(host, &self.reaper, &process.spec, stdio).await {
             Ok(started) => {
                 self.native.count();
@@ -169,11 +169,17 @@ impl Task {
             }
             Err(Failure::Unsupported(reason)) => self.fall_back(reason),
             Err(Failure::Refused(reason)) => self.have_it_refused(reason),
-            Err(Failure::Failed(err)) if lock(&self.oom).kills() > kills => {
+            Err(Failure::Failed(err)) if self.kills() > kills => {
                 Err(err.possibly_oom_killed().into())
             }
             Err(Failure::Failed(err)) => Err(err.into()),
         }
+    }
+
+    /// How many the kernel has killed in the container by now.
+    fn kills(&self) -> u64 {
+        self.tell_of_kills();
+        lock(&self.oom).kills()
     }
 
     fn fall_back(&self, reason: Unsupported) -> Result<Option<Started>> {

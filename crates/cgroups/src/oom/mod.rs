@@ -78,28 +78,29 @@ impl OomMonitor {
     }
 
     /// The kills that were not reported yet, without waiting; 0 when there are none or the cgroup
-    /// is gone. They count as reported then. After the container's init was reaped, this is exact.
+    /// is gone. They count as reported then. That of a process which was reaped is among them.
+    pub fn unreported(&self) -> u64 {
+        none_if_gone(match &self.0 {
+            Source::V1(source) => source.peek(),
+            Source::V2(source) => source.look(),
+        })
+    }
+
+    /// As [`OomMonitor::unreported`], when there will be no more: the container's init was reaped,
+    /// and maybe its cgroup is gone.
     pub fn last_read(&self) -> u64 {
-        let kills = match &self.0 {
+        none_if_gone(match &self.0 {
             Source::V1(source) => source.look(),
             Source::V2(source) => source.last_look(),
-        };
-        kills.unwrap_or_else(|err| {
-            log_unless_gone(&err);
-            0
         })
     }
 }
 
-impl OomMonitor {
-    /// All kills so far, of the cgroup itself at least, reported or not. `None` when the cgroup is
-    /// gone, or does not count (v1 before Linux 4.13).
-    pub fn kills(&self) -> Option<u64> {
-        match &self.0 {
-            Source::V1(source) => source.kills(),
-            Source::V2(source) => source.kills(),
-        }
-    }
+fn none_if_gone(kills: io::Result<u64>) -> u64 {
+    kills.unwrap_or_else(|err| {
+        log_unless_gone(&err);
+        0
+    })
 }
 
 /// Opens `name` in `dir` for reading; without it the cgroup of `pid` has no memory controller.

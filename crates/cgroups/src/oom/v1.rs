@@ -130,9 +130,15 @@ impl Source {
         Ok(grown)
     }
 
-    /// See [`super::OomMonitor::kills`].
-    pub(super) fn kills(&self) -> Option<u64> {
-        kills(&self.control).ok().flatten()
+    /// As [`Source::look`], beside somebody who waits in [`Source::next`]: what the kernel has
+    /// announced, and has not done yet, is left to wake them.
+    pub(super) fn peek(&self) -> io::Result<u64> {
+        let kills = self.look()?;
+        let pending = std::mem::take(&mut self.state().pending);
+        if pending > 0 {
+            self.event.get_ref().write_all(&pending.to_ne_bytes())?;
+        }
+        Ok(kills)
     }
 
     /// Takes the notifications since the last call from the eventfd. Read directly, not through
@@ -259,5 +265,35 @@ mod tests {
         add(NESTED);
         let scanned = Nested::scan(dir.path());
         assert_eq!((scanned.kills.len(), scanned.cut), (NESTED, true));
+    }
+
+    /// Read and not given back, a notification would wake nobody for the kill that follows it.
+    #[tokio::test]
+    async fn who_waits_is_woken_for_what_another_has_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory.oom_control");
+        let say = |kills: u64| fs::write(&path, format!("oom_kill {kills}\n")).unwrap();
+        say(0);
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+        let source = Source {
+            dir: dir.path().to_owned(),
+            control: File::open(&path).unwrap(),
+            event: watch(File::from(OwnedFd::from(event)), Interest::READABLE).unwrap(),
+            state: Mutex::default(),
+        };
+        let notify = || source.event.get_ref().write_all(&1_u64.to_ne_bytes()).unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(10), source.next());
+        let kill = async {
+            tokio::task::yield_now().await;
+            notify();
+            assert_eq!(source.peek().unwrap(), 0);
+            say(1);
+        };
+        let (told, ()) = tokio::join!(next, kill);
+        assert_eq!(told.unwrap(), Some(1));
+        notify();
+        say(2);
+        assert_eq!((source.peek().unwrap(), source.peek().unwrap()), (1, 0));
+        assert_eq!(source.notifications().unwrap(), 0);
     }
 }

@@ -98,7 +98,8 @@ impl Source {
     }
 
     /// The kills since the last report. The lock covers the read too, so that concurrent looks
-    /// cannot report one kill twice.
+    /// cannot report one kill twice. Nobody else reads the file: who waits for it to change is not
+    /// woken for what was read meanwhile (`kernfs_generic_poll`).
     pub(super) fn look(&self) -> io::Result<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = kills(self.memory.get_ref())?;
@@ -117,11 +118,6 @@ impl Source {
             }
             (looked, _) => looked,
         }
-    }
-
-    /// See [`super::OomMonitor::kills`].
-    pub(super) fn kills(&self) -> Option<u64> {
-        kills(self.memory.get_ref()).ok()
     }
 }
 
