@@ -111,8 +111,7 @@ impl Talk {
         let socket = watch(socket, Interest::READABLE).map_err(failed)?;
         let expected = Some(reaper.expect());
         let nursery = || {
-            let none = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));
-            host.nursery(reaper).map_err(none)
+            host.nursery(reaper).map_err(|err| Unsupported::of("the setns helper cannot run", &err))
         };
         let mut home = nursery()?;
         let request = match home.ask(fds, cgroup) {
@@ -124,7 +123,7 @@ impl Talk {
             }
             result => result,
         };
-        let busy = |err| Unsupported::new(format!("the setns helper takes no request: {err}"));
+        let busy = |err| Unsupported::of("the setns helper takes no request", &err);
         let request = request.map_err(busy)?;
         Ok(Talk { socket, theirs, nursery: home, request, payload: None, expected })
     }

@@ -18,7 +18,7 @@ use crate::event::EventSink;
 use crate::native::Node;
 use crate::process::ProcessState;
 use crate::remains::{self, Namespaces};
-use crate::settings::Settings;
+use crate::settings::{ExecPath, Settings};
 use crate::task::{ExecRequest, Task};
 use crate::{id, lock};
 
@@ -298,7 +298,9 @@ impl Sandbox {
                     if let Some(reason) = task.commands.reason() {
                         line(format_args!(", commands by the OCI runtime: {reason}"));
                     }
-                    if let Some(reason) = task.native.reason() {
+                    if self.settings.exec == ExecPath::Auto
+                        && let Some(reason) = task.native.reason()
+                    {
                         line(format_args!(", execs by the OCI runtime: {reason}"));
                     }
                 }
