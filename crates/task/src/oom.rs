@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::task::AbortHandle;
-use wedge_cgroups::{Cgroup, MemoryUse, OomMonitor};
+use wedge_cgroups::{Cgroup, OomMonitor};
 use wedge_reaper::ExitStatus;
 
 use crate::event::{Event, EventSink};
@@ -55,14 +55,14 @@ struct Watch {
     id: String,
     monitor: OomMonitor,
     /// For its limit and peak.
-    cgroup: Option<Cgroup>,
+    cgroup: Cgroup,
     tally: Mutex<Tally>,
 }
 
 impl Watch {
     /// Takes note of kills that the monitor has reported.
     fn note(&self, kills: u64) {
-        let memory = self.cgroup.as_ref().map_or_else(MemoryUse::default, Cgroup::memory);
+        let memory = self.cgroup.memory();
         log::info!(id = self.id.as_str(), kills = kills; "out of memory ({memory})");
         lock(&self.tally).reported(kills, memory, Instant::now());
     }
@@ -75,11 +75,12 @@ impl OomWatch {
         if !matches!(self, OomWatch::Unarmed) {
             return;
         }
-        let armed = match &cgroup {
-            Some(cgroup) => OomMonitor::arm_in(pid, cgroup),
-            None => OomMonitor::arm(pid),
+        // Without a cgroup that was said when it was looked for.
+        let Some(cgroup) = cgroup else {
+            *self = OomWatch::Over(Tally::default());
+            return;
         };
-        *self = match armed {
+        *self = match OomMonitor::arm(pid, &cgroup) {
             Ok(monitor) => {
                 let (id, tally) = (container_id.to_owned(), Mutex::default());
                 let watch = Arc::new(Watch { id, monitor, cgroup, tally });

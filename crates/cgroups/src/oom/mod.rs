@@ -18,8 +18,7 @@ use std::path::Path;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, is_gone};
-use crate::hierarchy::{Mode, mode};
-use crate::path::memory_cgroup;
+use crate::hierarchy::Mode;
 
 /// Watches the memory cgroup of one container. Two descriptors (three in a scope of systemd), no
 /// thread, no inotify instance; dropping it releases all of it (containerd #3949, #5670).
@@ -33,35 +32,17 @@ enum Source {
 }
 
 impl OomMonitor {
-    /// Starts to watch the memory cgroup of `pid`. Kills before this call are never reported, so
-    /// call it before the container's own program runs. Once per container, never for an exec.
+    /// Starts to watch the memory cgroup among those of `pid`. Kills before this call are never
+    /// reported, so call it before the container's own program runs. Once per container, never for
+    /// an exec.
     ///
     /// # Errors
     /// See [`Error::kind`]; in every case nothing stays open.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
-    pub fn arm(pid: u32) -> Result<OomMonitor, Error> {
-        OomMonitor::arm_at(pid, &memory_cgroup(pid)?, mode())
-    }
-
-    /// As [`OomMonitor::arm`], for a process whose cgroups were found before: on a node with
-    /// thousands of mounts, finding them is what takes time.
-    ///
-    /// # Errors
-    /// Those of [`OomMonitor::arm`].
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with I/O and time enabled.
-    pub fn arm_in(pid: u32, cgroup: &Cgroup) -> Result<OomMonitor, Error> {
-        match cgroup.memory_directory() {
-            Some((dir, mode)) => OomMonitor::arm_at(pid, dir, mode),
-            // Which has an error for it.
-            None => OomMonitor::arm(pid),
-        }
-    }
-
-    fn arm_at(pid: u32, dir: &Path, mode: Mode) -> Result<OomMonitor, Error> {
+    pub fn arm(pid: u32, cgroup: &Cgroup) -> Result<OomMonitor, Error> {
+        let (dir, mode) = cgroup.memory_directory().ok_or(Error::NoMemoryController { pid })?;
         Ok(OomMonitor(match mode {
             Mode::Legacy => Source::V1(v1::Source::arm(pid, dir)?),
             Mode::Unified => Source::V2(v2::Source::arm(pid, dir)?),
