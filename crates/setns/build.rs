@@ -24,7 +24,7 @@ const LINK: &[&str] =
     &["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,norelro"];
 
 fn main() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = PathBuf::from(required("CARGO_MANIFEST_DIR")?).join("../..");
     let (wire, helper) = (root.join("crates/setns-wire/src"), root.join("cmd/wedge-setns/src"));
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={}", wire.display());

@@ -4,7 +4,7 @@
 use wedge_setns_wire::{Plan, Stage, fd, flags};
 
 use crate::call::{self, Plain};
-use crate::kernel::{CLONE_NEWUSER, errno, open, prctl};
+use crate::kernel::{CLONE_NEWUSER, open, prctl};
 use crate::nursery::NOT_OURS;
 use crate::payload;
 use crate::report::{fail, reach, step};
@@ -115,9 +115,8 @@ fn join_cgroups(plan: &Plan<'_>) {
         match join_cgroup(file) {
             Ok(()) if plan.has(flags::ANY_CGROUP) => return,
             Ok(()) => {}
-            // Hierarchies come and go: what is not mounted any more limits nobody (v1).
-            Err(error) if error.0 == errno::ENOENT && !plan.has(flags::ANY_CGROUP) => {}
             Err(error) if plan.has(flags::ANY_CGROUP) => last = Some((error, file)),
+            // Also when it is gone (v1): without it the process would be limited by the shim's.
             Err(error) => fail(Stage::Cgroup, error, file.to_bytes()),
         }
     }

@@ -22,6 +22,5 @@ pub use error::{Error, ErrorKind};
 pub use hierarchy::{Mode, mode};
 pub use memory::MemoryUse;
 pub use oom::OomMonitor;
-pub use path::memory_cgroup;
 pub use stats::Stats;
 pub use tree::Tree;

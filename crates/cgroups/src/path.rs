@@ -6,30 +6,13 @@ use std::error::Error as _;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use cgroups_rs::fs::Controllers;
 use cgroups_rs::fs::cgroup::get_cgroups_relative_paths_by_pid;
 
 use crate::error::{Error, is_gone};
-use crate::hierarchy::{Legacy, Mode, Mount, mode, unified};
+use crate::hierarchy::Mount;
 
 /// What the kernel appends in `/proc/<pid>/cgroup` when the cgroup was removed (cgroups(7)).
 const DELETED: &str = " (deleted)";
-
-/// The directory of the memory cgroup of `pid`: that of the v1 memory controller, or the unified
-/// one.
-///
-/// # Errors
-/// [`Error::Gone`] when the process does not exist, [`Error::NoMemoryController`] when v1 is
-/// mounted without memory, [`Error::NotOwn`] when the process is in the root cgroup.
-pub fn memory_cgroup(pid: u32) -> Result<PathBuf, Error> {
-    let (controller, mount) = match mode() {
-        Mode::Unified => ("", Some(unified())),
-        Mode::Legacy => ("memory", Legacy::find().mount(Controllers::Mem)),
-    };
-    let mount = mount.ok_or(Error::NoMemoryController { pid })?;
-    let directory = Membership::of(pid)?.directory(controller, &mount)?;
-    directory.ok_or(Error::NoMemoryController { pid })
-}
 
 /// The cgroups of a process, by controller as in `/proc/<pid>/cgroup`; the unified one is "".
 #[derive(Debug)]
@@ -88,7 +71,6 @@ fn directory(mount: &Mount, path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn a_path_is_found_below_its_mount() {
@@ -111,10 +93,5 @@ mod tests {
             let found = directory(&mount, Path::new(path));
             assert_eq!(found.as_deref(), expected.map(Path::new), "{path} below {root}");
         }
-    }
-
-    #[test]
-    fn a_process_that_does_not_exist_is_gone() {
-        assert_eq!(memory_cgroup(u32::MAX).unwrap_err().kind(), ErrorKind::Gone);
     }
 }

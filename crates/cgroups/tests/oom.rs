@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use container::{Cgroup, Init};
 use tokio::time::timeout;
-use wedge_cgroups::{ErrorKind, Mode, OomMonitor, mode};
+use wedge_cgroups::{Error, ErrorKind, Mode, OomMonitor, mode};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -20,6 +20,10 @@ const QUIET: Duration = Duration::from_millis(1500);
 /// Allocates 64 MiB at once, four times the limit.
 const ALLOCATE: &str = "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null";
 
+fn arm(pid: u32) -> Result<OomMonitor, Error> {
+    OomMonitor::arm(pid, &wedge_cgroups::Cgroup::of(pid)?)
+}
+
 async fn next(monitor: &OomMonitor) -> Option<u64> {
     timeout(LIMIT, monitor.next()).await.unwrap()
 }
@@ -28,7 +32,7 @@ async fn next(monitor: &OomMonitor) -> Option<u64> {
 async fn a_killed_init_is_reported_exactly_once() {
     let cgroup = Cgroup::new();
     let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
-    let monitor = OomMonitor::arm(init.pid()).unwrap();
+    let monitor = arm(init.pid()).unwrap();
     init.go();
     assert_eq!(next(&monitor).await, Some(1));
     assert_eq!(init.wait(), Some(9));
@@ -39,17 +43,13 @@ async fn a_killed_init_is_reported_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_cgroup_that_was_found_before_is_watched_as_well() {
+async fn a_cgroup_that_was_found_and_is_gone_cannot_be_watched() {
     let cgroup = Cgroup::new();
-    let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+    let init = Init::create(&cgroup, "true");
     let found = wedge_cgroups::Cgroup::of(init.pid()).unwrap();
-    let monitor = OomMonitor::arm_in(init.pid(), &found).unwrap();
-    init.go();
-    assert_eq!(next(&monitor).await, Some(1));
-    assert_eq!(init.wait(), Some(9));
+    init.kill();
     cgroup.remove();
-    assert_eq!(next(&monitor).await, None);
-    assert_eq!(OomMonitor::arm_in(1, &found).unwrap_err().kind(), ErrorKind::Gone);
+    assert_eq!(OomMonitor::arm(1, &found).unwrap_err().kind(), ErrorKind::Gone);
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn killed_children_are_reported_while_init_lives() {
     let cgroup = Cgroup::new();
     let mut init =
         Init::create(&cgroup, &format!("while {ALLOCATE}; [ $? = 137 ]; do answer; done"));
-    let monitor = OomMonitor::arm(init.pid()).unwrap();
+    let monitor = arm(init.pid()).unwrap();
     for _ in 0..3 {
         init.go();
         assert_eq!(next(&monitor).await, Some(1));
@@ -74,7 +74,7 @@ async fn the_last_read_finds_the_kill_of_a_victim_just_reaped() {
     for round in 0..20 {
         let cgroup = Cgroup::new();
         let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
-        let monitor = OomMonitor::arm(init.pid()).unwrap();
+        let monitor = arm(init.pid()).unwrap();
         init.go();
         assert_eq!(init.wait(), Some(9));
         assert_eq!(monitor.last_read(), 1, "round {round}");
@@ -84,16 +84,48 @@ async fn the_last_read_finds_the_kill_of_a_victim_just_reaped() {
     }
 }
 
+/// An exec, whose exit is not to be told before its kill; init and the monitor go on.
+#[tokio::test]
+async fn the_kill_of_a_process_just_reaped_is_reported_beside_who_waits_for_it() {
+    let cgroup = Cgroup::new();
+    let init = Init::create(&cgroup, "true");
+    let monitor = arm(init.pid()).unwrap();
+    let mut waiting = Box::pin(monitor.next());
+    for _ in 0..20 {
+        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+        let victim = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+        victim.go();
+        // Who waits cannot run meanwhile.
+        assert_eq!(victim.wait(), Some(9));
+        assert_eq!((monitor.unreported(), monitor.unreported()), (1, 0));
+    }
+    assert!(timeout(QUIET, &mut waiting).await.is_err(), "reported twice");
+    let victim = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
+    victim.go();
+    assert_eq!(timeout(LIMIT, waiting).await.unwrap(), Some(1));
+    assert_eq!((victim.wait(), monitor.unreported()), (Some(9), 0));
+    init.kill();
+    cgroup.remove();
+    assert_eq!(monitor.unreported(), 0);
+    assert_eq!(next(&monitor).await, None);
+}
+
 /// As systemd does in v2 when nothing runs in a scope any more, before its parent has reaped it.
 #[tokio::test]
 async fn the_last_read_finds_the_kill_in_a_scope_that_was_removed() {
-    for _ in 0..3 {
-        let cgroup = Cgroup::named(".scope");
-        let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
-        let monitor = OomMonitor::arm(init.pid()).unwrap();
+    for nested in [false, true, false, true] {
+        let scope = Cgroup::named(".scope");
+        // As runc and, with another below it, crun have it.
+        let below = nested.then(|| {
+            scope.divide();
+            scope.nested()
+        });
+        let init = Init::create(below.as_ref().unwrap_or(&scope), &format!("exec {ALLOCATE}"));
+        let monitor = arm(init.pid()).unwrap();
         init.go();
         assert_eq!(init.wait(), Some(9));
-        cgroup.remove();
+        drop(below);
+        scope.remove();
         // In v1 nobody is told that a cgroup is empty in time to do that.
         let expected = u64::from(mode() == Mode::Unified);
         assert_eq!(monitor.last_read(), expected);
@@ -106,7 +138,7 @@ async fn the_last_read_finds_the_kill_in_a_scope_that_was_removed() {
 async fn a_kill_in_a_nested_cgroup_is_reported() {
     let cgroup = Cgroup::new();
     let outer = Init::create(&cgroup, "true");
-    let monitor = OomMonitor::arm(outer.pid()).unwrap();
+    let monitor = arm(outer.pid()).unwrap();
     // Removed and made again under the same name, as a service that restarts in the container.
     for _ in 0..3 {
         let nested = cgroup.nested();
@@ -131,7 +163,7 @@ async fn a_reached_limit_is_not_reported() {
     let file = tempfile::NamedTempFile::new_in(disk).unwrap();
     let write = format!("dd if=/dev/zero of={} bs=1M count=64 2>/dev/null", file.path().display());
     let mut init = Init::create(&cgroup, &format!("{write}; answer"));
-    let monitor = OomMonitor::arm(init.pid()).unwrap();
+    let monitor = arm(init.pid()).unwrap();
     init.go();
     init.expect_answer();
     assert!(cgroup.limit_hits() > 0, "the page cache never reached the limit");
@@ -148,7 +180,7 @@ async fn an_oom_without_a_kill_is_not_reported() {
     let cgroup = Cgroup::new();
     cgroup.suspend_instead_of_kill();
     let init = Init::create(&cgroup, &format!("exec {ALLOCATE}"));
-    let monitor = OomMonitor::arm(init.pid()).unwrap();
+    let monitor = arm(init.pid()).unwrap();
     init.go();
     cgroup.until_suspended().await;
     assert!(timeout(QUIET, monitor.next()).await.is_err());
@@ -166,7 +198,7 @@ async fn earlier_kills_are_not_reported() {
     victim.go();
     assert_eq!(victim.wait(), Some(9));
     let init = Init::create(&cgroup, "true");
-    let monitor = OomMonitor::arm(init.pid()).unwrap();
+    let monitor = arm(init.pid()).unwrap();
     assert_eq!(monitor.last_read(), 0);
     init.kill();
     cgroup.remove();
@@ -179,7 +211,7 @@ async fn a_dropped_monitor_leaves_no_descriptor() {
     let init = Init::create(&cgroup, "true");
     let base = open_files();
     for _ in 0..100 {
-        let monitor = OomMonitor::arm(init.pid()).unwrap();
+        let monitor = arm(init.pid()).unwrap();
         assert!(timeout(Duration::ZERO, monitor.next()).await.is_err());
         assert_eq!(open_files(), base + 2);
         drop(monitor);
@@ -195,11 +227,11 @@ async fn what_cannot_be_watched_is_refused_without_leaking() {
     let base = open_files();
     // Dead but not reaped: v1 shows it in the root cgroup, v2 in the one it had.
     let zombie = Init::create(&cgroup, "true");
-    let monitor = OomMonitor::arm(zombie.pid()).unwrap();
+    let monitor = arm(zombie.pid()).unwrap();
     drop(monitor);
     zombie.kill_without_reaping().await;
     cgroup.remove();
-    let refused = OomMonitor::arm(zombie.pid()).unwrap_err().kind();
+    let refused = arm(zombie.pid()).unwrap_err().kind();
     let expected = match mode() {
         Mode::Legacy => ErrorKind::Unsupported,
         Mode::Unified => ErrorKind::Gone,
@@ -207,7 +239,7 @@ async fn what_cannot_be_watched_is_refused_without_leaking() {
     assert_eq!(refused, expected);
     let pid = zombie.pid();
     zombie.kill();
-    assert_eq!(OomMonitor::arm(pid).unwrap_err().kind(), ErrorKind::Gone);
+    assert_eq!(arm(pid).unwrap_err().kind(), ErrorKind::Gone);
     assert_eq!(open_files(), base);
 }
 

@@ -6,6 +6,8 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use wedge_sys::PidFd;
@@ -170,7 +172,8 @@ impl Expectation {
     ///
     /// # Errors
     /// `ESRCH` when `pid` neither is a process nor was one since the expectation was opened;
-    /// resource errors of pidfd_open(2).
+    /// resource errors of pidfd_open(2), and then the process has been killed: who has an error
+    /// has nothing to end it by.
     pub fn claim(mut self, pid: u32) -> io::Result<(ExitWatch, Option<PidFd>)> {
         let reaper = self.reaper.clone();
         let mut ledger = reaper.ledger();
@@ -187,11 +190,24 @@ impl Expectation {
             Claim::Pending => match PidFd::open(pid) {
                 Ok(pidfd) => Ok((ExitWatch(exit), Some(pidfd))),
                 Err(err) => {
+                    end_unheld(pid, &err);
                     ledger.disown(pid);
                     Err(err)
                 }
             },
         }
+    }
+}
+
+/// Kills the unreaped process `pid`, of which there could be no descriptor. The caller holds the lock
+/// on the ledger: until it is reaped the pid is still that process's.
+fn end_unheld(pid: u32, why: &io::Error) {
+    // No such process, or a number that is none of a process; to kill(2), 0 and -1 are many.
+    let none = matches!(why.raw_os_error(), Some(libc::ESRCH | libc::EINVAL));
+    let Some(target) = i32::try_from(pid).ok().filter(|pid| !none && *pid > 1) else { return };
+    match kill(Pid::from_raw(target), Signal::SIGKILL) {
+        Ok(()) => log::warn!(pid = pid; "killed a process that cannot be watched: {why}"),
+        Err(errno) => log::warn!(pid = pid; "a process that cannot be watched stays: {errno}"),
     }
 }
 

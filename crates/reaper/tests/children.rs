@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use wedge_reaper::{CommandError, Limits, Reaper};
 
 fn run<T>(test: impl AsyncFnOnce(Reaper) -> T) -> T {
@@ -49,6 +50,45 @@ fn an_orphan_that_exits_before_it_is_claimed_keeps_its_status() {
         assert_eq!(watch.wait().await.status.code(), 5);
         assert_eq!(reaper.counts(), (0, 0, 0));
     });
+}
+
+/// Whoever claims gets an error, and could not end the process any more: it would run on unwatched.
+#[test]
+fn a_process_that_cannot_be_watched_is_killed() {
+    wedge_sys::set_subreaper().unwrap();
+    run(async |reaper| {
+        let expectation = reaper.expect();
+        let script = "(sh -c 'echo $$; exec >&- 2>&-; exec sleep 1000' &)";
+        let output = reaper.capture(sh(script), None, Limits::default()).await.unwrap();
+        let pid: u32 = String::from_utf8(output.output).unwrap().trim().parse().unwrap();
+        let full = limit_descriptors(0);
+        let error = expectation.claim(pid).unwrap_err();
+        limit_descriptors(full);
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        let process = format!("/proc/{pid}");
+        let begun = Instant::now();
+        while std::fs::exists(&process).unwrap() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reaper.counts(), (0, 0, 0));
+    });
+}
+
+/// No more descriptors than these are opened; the number that was allowed before.
+fn limit_descriptors(number: u64) -> u64 {
+    let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, number, hard).unwrap();
+    before
+}
+
+#[test]
+fn a_number_of_no_process_kills_nobody() {
+    let reaper = Reaper::new();
+    for pid in [0, u32::MAX, 1 << 31, 1 << 30] {
+        assert!(reaper.expect().claim(pid).is_err(), "{pid}");
+    }
+    assert_eq!(reaper.counts(), (0, 0, 0));
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Container {
             return Err(Unsupported::new(format!("runc's state is of {id}, process {pid}")));
         }
         // Not reaped, so nobody else can have got the pid.
-        if start_time(place.init) != Some(state.init_process_start) {
+        if !start_time(place.init).is_ok_and(|time| time == state.init_process_start) {
             let pid = place.init;
             return Err(Unsupported::new(format!("runc's state is of another process {pid}")));
         }

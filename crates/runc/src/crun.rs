@@ -127,7 +127,8 @@ pub(crate) fn check(status: &Status, init: u32) -> Result<(), Unsupported> {
     if status.pid != init {
         return Err(Unsupported::new(format!("crun's status is of process {}", status.pid)));
     }
-    if start_time(init) != Some(status.start) {
+    let started = start_time(init).map_err(|err| unread(&err))?;
+    if started != status.start {
         return Err(Unsupported::new(format!("crun's status is of another process {init}")));
     }
     if status.rdt.as_ref().is_some_and(|name| !name.is_empty()) {
@@ -153,7 +154,7 @@ impl Status {
 }
 
 pub(crate) fn unread(err: &std::io::Error) -> Unsupported {
-    Unsupported::new(format!("crun's state cannot be read: {err}"))
+    Unsupported::of("crun's state cannot be read", err)
 }
 
 #[cfg(test)]

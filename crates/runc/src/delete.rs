@@ -64,7 +64,7 @@ impl Container {
         if recorded != (self.pid, self.start) {
             return Err(Unsupported::new(format!("{dialect}'s state is of another container")));
         }
-        if start_time(self.pid) == Some(self.start) {
+        if start_time(self.pid).is_ok_and(|time| time == self.start) {
             return Err(Unsupported::new("its init has not been reaped"));
         }
         if dialect == Dialect::Crun && !self.has_only_files() {

@@ -43,15 +43,15 @@ pub(crate) struct Identity {
 impl Directory {
     /// Opens a directory that is ours alone to change, and no link.
     pub(crate) fn open(path: &Path) -> Result<Directory, Unsupported> {
-        let unusable = |err: &dyn std::fmt::Display| {
-            Unsupported::new(format!("{} cannot be used: {err}", path.display()))
+        let unusable = |err: io::Error| {
+            Unsupported::of(format_args!("{} cannot be used", path.display()), &err)
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = open(path, flags, Mode::empty()).map_err(|err| unusable(&err))?;
+        let fd = open(path, flags, Mode::empty()).map_err(|err| unusable(err.into()))?;
         let file = File::from(fd);
-        let metadata = file.metadata().map_err(|err| unusable(&err))?;
+        let metadata = file.metadata().map_err(unusable)?;
         if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            return Err(unusable(&"others can write to it"));
+            return Err(unusable(io::Error::other("others can write to it")));
         }
         let made = metadata.created().ok();
         let identity = Identity { device: metadata.dev(), inode: metadata.ino(), made };
@@ -148,7 +148,7 @@ pub fn read_state<T: DeserializeOwned>(dir: &Path) -> Result<T, Unsupported> {
     let state = Directory::open(dir)?.state(Dialect::Runc);
     state.map_err(|err| {
         let path = dir.join(Dialect::Runc.state());
-        Unsupported::new(format!("runc's {} cannot be read: {err}", path.display()))
+        Unsupported::of(format_args!("runc's {} cannot be read", path.display()), &err)
     })
 }
 
@@ -167,20 +167,20 @@ pub fn find_dialect(dir: &Path) -> Result<Option<Dialect>, Unsupported> {
 /// When it cannot be read, is longer, or is anybody else's to change.
 pub fn read_file(dir: &Path, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Unsupported> {
     let directory = Directory::open(dir)?;
-    let unusable = |err: &dyn std::fmt::Display| Unsupported::new(format!("{name}: {err}"));
+    let unusable = |err: io::Error| Unsupported::of(name, &err);
     let stat = match fstatat(&directory.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(nix::Error::ENOENT) => return Ok(None),
-        stat => stat.map_err(|err| unusable(&err))?,
+        stat => stat.map_err(|err| unusable(err.into()))?,
     };
     let regular = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
     if !regular || stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
-        return Err(unusable(&"others can write to it"));
+        return Err(unusable(io::Error::other("others can write to it")));
     }
     // A byte more than is allowed, by which a longer one is known.
-    let bytes = directory.read(name, limit + 1).map_err(|err| unusable(&err))?;
+    let bytes = directory.read(name, limit + 1).map_err(unusable)?;
     match u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
         true => Ok(Some(bytes)),
-        false => Err(unusable(&"it is too long")),
+        false => Err(unusable(io::Error::other("it is too long"))),
     }
 }
 

@@ -1,18 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why a command was not carried out.
 
+use std::fmt::Display;
+use std::io;
+
 use thiserror::Error as ThisError;
 
 /// What is left to the OCI runtime.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
-#[error("{0}")]
-pub struct Unsupported(String);
+#[error("{reason}")]
+pub struct Unsupported {
+    reason: String,
+    passing: bool,
+}
 
 impl Unsupported {
     /// With a text that fits "because …".
     pub fn new(reason: impl Into<String>) -> Unsupported {
-        Unsupported(reason.into())
+        Unsupported { reason: reason.into(), passing: false }
     }
+
+    /// Because a call on `what` has failed.
+    pub fn of(what: impl Display, err: &io::Error) -> Unsupported {
+        Unsupported { reason: format!("{what}: {err}"), passing: is_passing(err) }
+    }
+
+    /// Whether this may be otherwise the next time, though nobody has changed the container: there
+    /// were not enough descriptors, processes or memory.
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+}
+
+fn is_passing(err: &io::Error) -> bool {
+    const PASSING: [i32; 6] =
+        [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR];
+    err.raw_os_error().is_some_and(|errno| PASSING.contains(&errno))
 }
 
 /// What containerd's shim makes of what runc would say, complete in itself: clients match on it.

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -93,9 +94,12 @@ impl Config {
 }
 
 /// When `pid` was started, in clock ticks since boot: with the pid, the identity of a process.
-/// `None` when there is no such process.
-pub fn start_time(pid: u32) -> Option<u64> {
-    start_time_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+///
+/// # Errors
+/// When there is no such process, or it cannot be looked at.
+pub fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    start_time_in(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Field 22 of `/proc/PID/stat`, proc_pid_stat(5). The name in field 2 may hold anything.

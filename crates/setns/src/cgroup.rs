@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::error::Unsupported;
+
 /// Where cgroup v2 is mounted, on its own.
 const UNIFIED: &str = "/sys/fs/cgroup";
 
@@ -21,18 +23,18 @@ pub(crate) enum Cgroups {
 
 impl Cgroups {
     /// `cgroup_paths` of the state: v2 has one, under the empty name.
-    pub(crate) fn of(paths: &BTreeMap<String, PathBuf>) -> Option<Cgroups> {
-        match (paths.get(""), paths.len()) {
+    pub(crate) fn of(paths: &BTreeMap<String, PathBuf>) -> Result<Option<Cgroups>, Unsupported> {
+        Ok(match (paths.get(""), paths.len()) {
             (_, 0) => None,
             (Some(path), 1) => {
-                let directory = open_directory(path);
+                let directory = open_directory(path)?;
                 Some(Cgroups::Unified { path: path.clone(), directory })
             }
             _ => Some(Cgroups::Legacy {
                 paths: paths.values().cloned().collect(),
                 freezer: paths.get("freezer").cloned(),
             }),
-        }
+        })
     }
 
     /// Whether the container is paused. A frozen ancestor does not count, a missing file means no.
@@ -79,10 +81,15 @@ fn says(path: &Path, value: &[u8]) -> bool {
     read.is_ok_and(|length| line.get(..length).unwrap_or_default().trim_ascii() == value)
 }
 
-fn open_directory(path: &Path) -> Option<OwnedFd> {
+/// `None` when there is no such directory.
+fn open_directory(path: &Path) -> Result<Option<OwnedFd>, Unsupported> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let opened = File::options().read(true).custom_flags(flags).open(path);
-    opened.ok().map(OwnedFd::from)
+    let failed = |err| Unsupported::of(path.display(), &err);
+    match opened {
+        Ok(directory) => Ok(Some(directory.into())),
+        Err(err) => Some(failed(err)).filter(Unsupported::is_passing).map_or(Ok(None), Err),
+    }
 }
 
 /// The v2 cgroup of `pid`, cgroups(7).
@@ -104,22 +111,24 @@ mod tests {
     #[test]
     fn one_path_without_a_name_is_v2() {
         let dir = tempfile::tempdir().unwrap();
-        let v2 = Cgroups::of(&paths(&[("", dir.path())])).unwrap();
+        let v2 = Cgroups::of(&paths(&[("", dir.path())])).unwrap().unwrap();
         assert!(v2.directory().is_some());
         let (procs, any) = v2.procs(std::process::id());
         assert!(any && procs[0] == dir.path().join("cgroup.procs"), "{procs:?}");
         assert!(!v2.frozen());
         fs::write(dir.path().join("cgroup.freeze"), "1\n").unwrap();
         assert!(v2.frozen());
-        assert!(Cgroups::of(&BTreeMap::new()).is_none());
-        let gone = Cgroups::of(&paths(&[("", Path::new("/nonexistent"))])).unwrap();
+        assert!(Cgroups::of(&BTreeMap::new()).unwrap().is_none());
+        let gone = Cgroups::of(&paths(&[("", Path::new("/nonexistent"))])).unwrap().unwrap();
         assert!(gone.directory().is_none() && !gone.frozen());
     }
 
     #[test]
     fn v1_joins_all_and_asks_its_freezer() {
         let dir = tempfile::tempdir().unwrap();
-        let v1 = Cgroups::of(&paths(&[("freezer", dir.path()), ("", Path::new("/u"))])).unwrap();
+        let v1 = Cgroups::of(&paths(&[("freezer", dir.path()), ("", Path::new("/u"))]))
+            .unwrap()
+            .unwrap();
         let (procs, any) = v1.procs(1);
         assert!(!any && procs.len() == 2 && v1.directory().is_none());
         for (state, own, frozen) in [

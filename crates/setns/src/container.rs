@@ -2,6 +2,7 @@
 //! What is the same for every exec of a container.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use wedge_reaper::Reaper;
@@ -94,7 +95,7 @@ impl Container {
             None => None,
         };
         let namespaces = configured(&state.config)?;
-        let cgroups = Cgroups::of(&state.cgroup_paths);
+        let cgroups = Cgroups::of(&state.cgroup_paths)?;
         let cgroups = cgroups.ok_or_else(|| Unsupported::new("the container has no cgroup"))?;
         let pin = affinity::pin(
             state.annotation(affinity::ANNOTATION),
@@ -120,14 +121,14 @@ impl Container {
             }),
             pin,
             cpuset: !config.cgroups.cpuset_cpus.is_empty(),
-            set_groups: may_set_groups(place.init),
+            set_groups: may_set_groups(place.init)?,
             seccomp,
         })
     }
 }
 
-pub(crate) fn may_set_groups(pid: u32) -> bool {
-    file(pid, "setgroups").is_none_or(|text| text.trim() == "allow")
+pub(crate) fn may_set_groups(pid: u32) -> Result<bool, Unsupported> {
+    Ok(file(pid, "setgroups")?.is_none_or(|text| text.trim() == "allow"))
 }
 
 /// Opens the init and then checks that this is the process runc means: a pid may be reused.
@@ -136,15 +137,22 @@ fn identify(state: &State, pid: u32) -> Result<PidFd, Unsupported> {
         let theirs = state.init_process_pid;
         return Err(Unsupported::new(format!("runc's state is of pid {theirs}, not {pid}")));
     }
-    let init = PidFd::open(pid).map_err(|err| Unsupported::new(format!("init {pid}: {err}")))?;
-    if wedge_runc::start_time(pid) != Some(state.init_process_start) {
+    let unseen = |err| Unsupported::of(format_args!("init {pid}"), &err);
+    let init = PidFd::open(pid).map_err(unseen)?;
+    if wedge_runc::start_time(pid).map_err(unseen)? != state.init_process_start {
         return Err(Unsupported::new(format!("runc's state is of another process {pid}")));
     }
     Ok(init)
 }
 
-fn file(pid: u32, name: &str) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/{name}")).ok()
+/// `None` when the kernel has no such file.
+fn file(pid: u32, name: &str) -> Result<Option<String>, Unsupported> {
+    let path = format!("/proc/{pid}/{name}");
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(Unsupported::of(path, &err)),
+    }
 }
 
 /// What is left to the OCI runtime's own exec.
@@ -160,7 +168,7 @@ fn check(host: &Host, state: &State) -> Result<(), Unsupported> {
         (set(&config.process_label) && host.selinux, "it has a SELinux label"),
         (set(&config.apparmor_profile), "its state names an AppArmor profile"),
         (personality & !0x8 != 0, "it has a personality other than LINUX and LINUX32"),
-        (!has_root(state.init_process_pid), "its user namespace has no root"),
+        (!has_root(state.init_process_pid)?, "its user namespace has no root"),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(Unsupported::new(reason)),
@@ -169,8 +177,9 @@ fn check(host: &Host, state: &State) -> Result<(), Unsupported> {
 }
 
 /// Whether the user namespace of `pid` has a root.
-pub(crate) fn has_root(pid: u32) -> bool {
-    ["uid_map", "gid_map"].iter().all(|map| maps_root(&file(pid, map).unwrap_or_default()))
+pub(crate) fn has_root(pid: u32) -> Result<bool, Unsupported> {
+    let has = |map| Ok(file(pid, map)?.is_some_and(|map| maps_root(&map)));
+    Ok(has("uid_map")? && has("gid_map")?)
 }
 
 /// Whether a map of user_namespaces(7) has the id 0.

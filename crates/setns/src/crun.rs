@@ -82,7 +82,8 @@ impl Container {
     pub(crate) fn of_crun(host: &Host, place: Place<'_>) -> Result<Container, Unsupported> {
         // First the process, then whether it is the one that is meant.
         let init = PidFd::open(place.init);
-        let init = init.map_err(|err| Unsupported::new(format!("init {}: {err}", place.init)))?;
+        let init =
+            init.map_err(|err| Unsupported::of(format_args!("init {}", place.init), &err))?;
         let state = wedge_runc::Crun::<Config>::read(place.state, place.init)?;
         let Config { process, linux } = state.config;
         check(host, place.init, &process, &linux)?;
@@ -103,7 +104,7 @@ impl Container {
             affinity: ExecCpuAffinity::default(),
             pin: Ok(None),
             cpuset: false,
-            set_groups: may_set_groups(place.init),
+            set_groups: may_set_groups(place.init)?,
             seccomp: filter(place.state, linux.seccomp.as_ref())?,
         })
     }
@@ -121,7 +122,7 @@ fn check(host: &Host, init: u32, process: &Process, linux: &Linux) -> Result<(),
         (label && host.selinux, "it has a SELinux label"),
         (scheduled, "it has a scheduling policy or an I/O priority"),
         (process.exec_cpu_affinity.is_some(), "it has a CPU affinity for execs"),
-        (!has_root(init), "its user namespace has no root"),
+        (!has_root(init)?, "its user namespace has no root"),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(Unsupported::new(reason)),
@@ -130,7 +131,7 @@ fn check(host: &Host, init: u32, process: &Process, linux: &Linux) -> Result<(),
 }
 
 fn cgroups(path: PathBuf) -> Result<Cgroups, Unsupported> {
-    let cgroups = Cgroups::of(&BTreeMap::from([(String::new(), path)]));
+    let cgroups = Cgroups::of(&BTreeMap::from([(String::new(), path)]))?;
     cgroups.ok_or_else(|| Unsupported::new("the container has no cgroup"))
 }
 

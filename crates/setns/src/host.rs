@@ -58,27 +58,27 @@ impl Host {
     /// When this process cannot join containers natively: it is not root of the machine, or the
     /// kernel is older than 5.9 or allows no executable memfd (`vm.memfd_noexec`).
     pub fn new(compiler: impl Into<PathBuf>) -> Result<Host, Unsupported> {
-        if !nix::unistd::geteuid().is_root() || !maps_everything() {
+        if !nix::unistd::geteuid().is_root() || !maps_everything()? {
             return Err(Unsupported::new("the shim is not root of the initial user namespace"));
         }
-        let failed = |what: &str, err: &io::Error| Unsupported::new(format!("{what}: {err}"));
         let release = fs::read_to_string("/proc/sys/kernel/osrelease");
-        let release = release.map_err(|err| failed("/proc/sys/kernel/osrelease", &err))?;
+        let release = release.map_err(|err| Unsupported::of("/proc/sys/kernel/osrelease", &err))?;
         if version(&release).is_none_or(|version| version < OLDEST) {
             return Err(Unsupported::new(format!("Linux {} is too old", release.trim())));
         }
-        let helper = helper().map_err(|err| failed("no memfd for the setns helper", &err))?;
+        let helper =
+            helper().map_err(|err| Unsupported::of("no memfd for the setns helper", &err))?;
         let null = File::options().read(true).write(true).open("/dev/null");
-        let namespaces = Namespaces::own().map_err(|err| failed("own namespaces", &err))?;
-        let last_cap = fs::read_to_string("/proc/sys/kernel/cap_last_cap");
+        let namespaces = Namespaces::own();
+        let last_cap = setting("/proc/sys/kernel/cap_last_cap")?;
+        let apparmor = setting("/sys/module/apparmor/parameters/enabled")?;
         Ok(Host {
             home: Mutex::new(Home { helper, nursery: None }),
             compiler: compiler.into(),
-            null: null.map_err(|err| failed("/dev/null", &err))?.into(),
-            namespaces,
-            last_cap: last_cap.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40),
-            apparmor: fs::read("/sys/module/apparmor/parameters/enabled")
-                .is_ok_and(|enabled| enabled.starts_with(b"Y")),
+            null: null.map_err(|err| Unsupported::of("/dev/null", &err))?.into(),
+            namespaces: namespaces.map_err(|err| Unsupported::of("own namespaces", &err))?,
+            last_cap: last_cap.and_then(|text| text.trim().parse().ok()).unwrap_or(40),
+            apparmor: apparmor.is_some_and(|enabled| enabled.starts_with('Y')),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
             #[cfg(debug_assertions)]
             failpoint: std::sync::atomic::AtomicU32::new(0),
@@ -114,7 +114,7 @@ impl Host {
     /// # Errors
     /// The helper cannot be executed.
     pub fn prepare(&self, reaper: &Reaper) -> Result<(), Unsupported> {
-        let failed = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));
+        let failed = |err| Unsupported::of("the setns helper cannot run", &err);
         self.nursery(reaper).map(drop).map_err(failed)
     }
 
@@ -148,10 +148,20 @@ impl Host {
     }
 }
 
+/// What the machine says of itself; `None` where it does not.
+fn setting(path: &str) -> Result<Option<String>, Unsupported> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(err) => {
+            Some(Unsupported::of(path, &err)).filter(Unsupported::is_passing).map_or(Ok(None), Err)
+        }
+    }
+}
+
 /// Whether this is the initial user namespace: user_namespaces(7) gives its map.
-fn maps_everything() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+fn maps_everything() -> Result<bool, Unsupported> {
+    let map = setting("/proc/self/uid_map")?.unwrap_or_default();
+    Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// The first two numbers of a release, uname(2).

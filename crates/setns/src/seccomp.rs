@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use wedge_reaper::{Limits, Reaper};
+use wedge_reaper::{CommandError, Limits, Reaper};
 use wedge_seccomp::Program;
 
 use crate::error::Unsupported;
@@ -27,11 +27,21 @@ pub(crate) async fn compile(
     command.arg(COMMAND);
     let json = profile.to_string();
     let ran = reaper.capture(command, Some(json.as_bytes()), limits).await;
-    let output = ran.map_err(|err| Unsupported::new(format!("no seccomp compiler: {err}")))?;
+    let output = ran.map_err(|err| not_run(&err))?;
     if output.status.code() != 0 {
         let text = String::from_utf8_lossy(&output.output);
         return Err(Unsupported::new(format!("seccomp profile: {}", text.trim())));
     }
     Program::decode(&output.output)
         .map_err(|err| Unsupported::new(format!("seccomp program: {err}")))
+}
+
+fn not_run(err: &CommandError) -> Unsupported {
+    match err {
+        CommandError::Spawn { source, .. } | CommandError::Pipe { source, .. } => {
+            Unsupported::of(format_args!("no seccomp compiler: {err}"), source)
+        }
+        // As slow the next time, and every exec would wait for it.
+        CommandError::Timeout { .. } => Unsupported::new(format!("no seccomp compiler: {err}")),
+    }
 }

@@ -88,8 +88,10 @@ fn before_the_fork(
         }
         Stage::LastCpus => format!("error setting final CPU affinity: {cause}"),
         Stage::Cgroup => {
+            // Of a cgroup that is gone the file cannot even be opened.
+            let call = if number == libc::ENOENT { "openat2" } else { "write" };
             format!(
-                "error adding pid {joiner} to cgroups: failed to write {joiner}: write {aux}: {cause}"
+                "error adding pid {joiner} to cgroups: failed to write {joiner}: {call} {aux}: {cause}"
             )
         }
         Stage::Namespaces => executing("failed to setns into the container's namespaces"),

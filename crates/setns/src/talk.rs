@@ -111,8 +111,7 @@ impl Talk {
         let socket = watch(socket, Interest::READABLE).map_err(failed)?;
         let expected = Some(reaper.expect());
         let nursery = || {
-            let none = |err| Unsupported::new(format!("the setns helper cannot run: {err}"));
-            host.nursery(reaper).map_err(none)
+            host.nursery(reaper).map_err(|err| Unsupported::of("the setns helper cannot run", &err))
         };
         let mut home = nursery()?;
         let request = match home.ask(fds, cgroup) {
@@ -124,7 +123,7 @@ impl Talk {
             }
             result => result,
         };
-        let busy = |err| Unsupported::new(format!("the setns helper takes no request: {err}"));
+        let busy = |err| Unsupported::of("the setns helper takes no request", &err);
         let request = request.map_err(busy)?;
         Ok(Talk { socket, theirs, nursery: home, request, payload: None, expected })
     }
@@ -226,9 +225,8 @@ impl Drop for Talk {
         if let Err(err) = shutdown(self.socket.get_ref().as_raw_fd(), Shutdown::Both) {
             log::debug!("the helper's socket was gone: {err}");
         }
-        for pid in holders_of(self.theirs, self.nursery.pid) {
-            let killed = PidFd::open(pid).and_then(|pidfd| pidfd.send_signal(SIGKILL));
-            if let Err(err) = killed {
+        for pid in relatives(self.nursery.pid) {
+            if let Some(Err(err)) = holder(pid, self.theirs).map(|held| held.send_signal(SIGKILL)) {
                 log::debug!(pid = pid; "nothing to kill: {err}");
             }
         }
@@ -264,18 +262,20 @@ fn is_gone(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Processes of the helper that have this socket, as the helper has it: joiners are the nursery's
-/// children, and payloads theirs, or ours when their joiner has ended.
-fn holders_of(socket: u64, nursery: u32) -> Vec<u32> {
-    let name = format!("socket:[{socket}]");
-    let has = |pid: &u32| {
-        let link = fs::read_link(format!("/proc/{pid}/fd/{}", fd::CONTROL));
-        link.is_ok_and(|link| link.as_os_str() == name.as_str())
-    };
+/// Where processes of the helper are: joiners are the nursery's children, and payloads theirs, or
+/// ours when their joiner has ended, which it may meanwhile: so theirs are looked for first.
+fn relatives(nursery: u32) -> Vec<u32> {
     let joiners = children(nursery);
     let theirs = joiners.iter().flat_map(|joiner| children(*joiner));
-    let found = theirs.chain(children(std::process::id()));
-    found.chain(joiners.iter().copied()).filter(has).collect()
+    theirs.chain(children(std::process::id())).chain(joiners.iter().copied()).collect()
+}
+
+/// The process `pid`, if it has this socket, as the helper has it. Opened before it is looked at:
+/// whoever has the pid by the time of the signal, what was looked at is signalled or nobody.
+fn holder(pid: u32, socket: u64) -> Option<PidFd> {
+    let pidfd = PidFd::open(pid).ok()?;
+    let link = fs::read_link(format!("/proc/{pid}/fd/{}", fd::CONTROL)).ok()?;
+    (link.as_os_str() == format!("socket:[{socket}]").as_str()).then_some(pidfd)
 }
 
 /// The children of a process, which are those of its threads, proc_tid_children(5).

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wedge_reaper::{Exit, ExitWatch};
+use wedge_reaper::{Exit, ExitStatus, ExitWatch};
 
 use crate::commands::Command;
 use crate::event::Event;
@@ -105,13 +105,23 @@ impl Task {
         });
     }
 
+    /// Sends the event of kills that the watch has not come to yet.
+    pub(crate) fn tell_of_kills(&self) {
+        if lock(&self.oom).catch_up() {
+            self.events.send(Event::Oom { container_id: self.id.clone() });
+        }
+    }
+
     /// Tells everybody that a process ended: state, Wait, event, in this order and nowhere else,
     /// so that the three never disagree.
     fn publish(&self, process: &Process, exit: Exit) {
         match process.kind {
-            Kind::Exec => {
-                lock(&self.oom).exec_ended(&process.id, exit.status, self.init.pid());
+            Kind::Exec if exit.status == ExitStatus::KILLED => {
+                // It may have been the kernel's kill, whose event comes first.
+                self.tell_of_kills();
+                lock(&self.oom).exec_killed(&process.id, self.init.pid());
             }
+            Kind::Exec => {}
             Kind::Init => {
                 if lock(&self.oom).finish(Some(exit.status)) {
                     // The kill that ended init: its event comes first.

@@ -58,8 +58,8 @@ enum Known {
     Nothing,
     Facts(Arc<Container>),
     Unsupported(Unsupported),
-    /// The container is gone (I11).
-    Gone,
+    /// The container is gone (I11); why its execs were the OCI runtime's, for the dump.
+    Gone(Option<Unsupported>),
 }
 
 /// One container's share.
@@ -69,8 +69,8 @@ pub(crate) struct Native {
     known: Mutex<Known>,
     /// Queues the first execs, so that the facts are gathered once.
     gathering: tokio::sync::Mutex<()>,
-    /// Why execs go to the OCI runtime, once one did.
-    reason: OnceLock<String>,
+    /// Why the last exec that went to the OCI runtime did.
+    last: Mutex<Option<Unsupported>>,
 }
 
 impl Native {
@@ -79,7 +79,7 @@ impl Native {
             node,
             known: Mutex::default(),
             gathering: Default::default(),
-            reason: OnceLock::new(),
+            last: Mutex::default(),
         }
     }
 
@@ -88,30 +88,37 @@ impl Native {
     pub(crate) async fn forget(&self) {
         let _queue = self.gathering.lock().await;
         let mut known = lock(&self.known);
-        if !matches!(*known, Known::Gone) {
+        if !matches!(*known, Known::Gone(_)) {
             *known = Known::Nothing;
         }
     }
 
     /// The container has ended: lets go of its init and its cgroup.
     pub(crate) fn close(&self) {
-        *lock(&self.known) = Known::Gone;
+        let reason = self.reason();
+        *lock(&self.known) = Known::Gone(reason);
     }
 
-    /// Why execs of this container went to the OCI runtime.
-    pub(crate) fn reason(&self) -> Option<&str> {
-        self.reason.get().map(String::as_str)
+    /// Why execs of this container go to the OCI runtime, if that is the container's doing.
+    pub(crate) fn reason(&self) -> Option<Unsupported> {
+        match &*lock(&self.known) {
+            Known::Unsupported(reason) | Known::Gone(Some(reason)) => Some(reason.clone()),
+            Known::Nothing | Known::Facts(_) | Known::Gone(None) => None,
+        }
     }
 
     pub(crate) fn count(&self) {
         self.node.native.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An exec goes to the OCI runtime. The reason is logged once in the life of the container.
-    pub(crate) fn fall_back(&self, id: &str, reason: &Unsupported) {
+    /// An exec goes to the OCI runtime. The reason is logged when it is another than the last time:
+    /// a probe has the same each second.
+    fn fall_back(&self, id: &str, reason: Unsupported) {
         self.node.fallbacks.fetch_add(1, Ordering::Relaxed);
-        if self.reason.set(reason.to_string()).is_ok() {
-            log::info!(id = id; "execs of this container are the OCI runtime's: {reason}");
+        let mut last = lock(&self.last);
+        if last.as_ref() != Some(&reason) {
+            log::info!(id = id; "an exec is the OCI runtime's: {reason}");
+            *last = Some(reason);
         }
     }
 
@@ -120,15 +127,17 @@ impl Native {
             Known::Nothing => None,
             Known::Facts(facts) => Some(Ok(facts.clone())),
             Known::Unsupported(reason) => Some(Err(reason.clone())),
-            Known::Gone => Some(Err(gone())),
+            Known::Gone(_) => Some(Err(gone())),
         }
     }
 
+    /// Keeps what stays true: not that there was no descriptor to be had for a look at it.
     fn keep(&self, loaded: &Facts) {
         let mut known = lock(&self.known);
         if matches!(*known, Known::Nothing) {
             *known = match loaded {
                 Ok(facts) => Known::Facts(facts.clone()),
+                Err(reason) if reason.is_passing() => Known::Nothing,
                 Err(reason) => Known::Unsupported(reason.clone()),
             };
         }
@@ -161,7 +170,7 @@ impl Task {
             stdout: io.stdout.as_ref().map(AsFd::as_fd),
             stderr: io.stderr.as_ref().map(AsFd::as_fd),
         };
-        let kills = lock(&self.oom).kills();
+        let kills = self.kills();
         match facts.exec(host, &self.reaper, &process.spec, stdio).await {
             Ok(started) => {
                 self.native.count();
@@ -169,18 +178,24 @@ impl Task {
             }
             Err(Failure::Unsupported(reason)) => self.fall_back(reason),
             Err(Failure::Refused(reason)) => self.have_it_refused(reason),
-            Err(Failure::Failed(err)) if lock(&self.oom).kills() > kills => {
+            Err(Failure::Failed(err)) if self.kills() > kills => {
                 Err(err.possibly_oom_killed().into())
             }
             Err(Failure::Failed(err)) => Err(err.into()),
         }
     }
 
+    /// How many the kernel has killed in the container by now.
+    fn kills(&self) -> u64 {
+        self.tell_of_kills();
+        lock(&self.oom).kills()
+    }
+
     fn fall_back(&self, reason: Unsupported) -> Result<Option<Started>> {
         if self.settings.exec == ExecPath::Native {
             return Err(Error::NotNative { reason });
         }
-        self.native.fall_back(&self.id, &reason);
+        self.native.fall_back(&self.id, reason);
         Ok(None)
     }
 
@@ -223,5 +238,48 @@ impl Task {
         let state = self.runtime.root().join(&self.id);
         let place = Place { state: &state, id: &self.id, init: self.init.pid(), dialect };
         Container::load(host, &self.reaper, place).await.map(Arc::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn looked(loaded: &Facts) -> (Option<String>, Option<String>) {
+        let native = Native::new(Arc::default());
+        native.keep(loaded);
+        let found = native.look().map(|facts| facts.unwrap_err().to_string());
+        (found, native.reason().map(|reason| reason.to_string()))
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_is_nothing_to_remember() {
+        let failed = |errno| Unsupported::of("init 7", &io::Error::from_raw_os_error(errno));
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN] {
+            assert_eq!(looked(&Err(failed(errno))), (None, None), "{errno}");
+        }
+        for reason in
+            [failed(libc::ESRCH), failed(libc::EACCES), Unsupported::new("it is rootless")]
+        {
+            let text = Some(reason.to_string());
+            assert_eq!(looked(&Err(reason)), (text.clone(), text));
+        }
+    }
+
+    #[test]
+    fn who_is_gone_has_the_reason_it_had() {
+        let reason = Unsupported::new("it is rootless");
+        let (before, after) = (Native::new(Arc::default()), Native::new(Arc::default()));
+        before.keep(&Err(reason.clone()));
+        before.close();
+        assert_eq!(before.reason(), Some(reason.clone()));
+        after.close();
+        after.keep(&Err(reason));
+        assert_eq!(after.reason(), None);
+        for native in [before, after] {
+            assert_eq!(native.look().unwrap().unwrap_err(), gone());
+        }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The container's OOM watch (invariant I7): armed once, in the init's first Start; reports from
-//! when that is announced (I3); read a last time before init's exit is published; gone with that
-//! exit, but for what it has counted.
+//! when that is announced (I3); read before the exit of an exec that was killed, and a last time
+//! before that of init; gone with that exit, but for what it has counted.
 
 mod tally;
 
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::task::AbortHandle;
-use wedge_cgroups::{Cgroup, MemoryUse, OomMonitor};
+use wedge_cgroups::{Cgroup, OomMonitor};
 use wedge_reaper::ExitStatus;
 
 use crate::event::{Event, EventSink};
@@ -38,6 +38,8 @@ pub(crate) enum OomWatch {
 pub(crate) struct Watching {
     watch: Arc<Watch>,
     reader: Option<AbortHandle>,
+    /// There was a kill of which no event may tell before init's start is announced.
+    held: bool,
 }
 
 impl Drop for Watching {
@@ -53,34 +55,16 @@ struct Watch {
     id: String,
     monitor: OomMonitor,
     /// For its limit and peak.
-    cgroup: Option<Cgroup>,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// The monitor's counter when it was last looked at.
-    seen: u64,
-    tally: Tally,
+    cgroup: Cgroup,
+    tally: Mutex<Tally>,
 }
 
 impl Watch {
-    /// Takes note of kills, reported or not, since this was last called. `unseen` is how many there
-    /// were at least, for when the counter has gone.
-    fn count(&self, unseen: u64) {
-        let mut counts = lock(&self.counts);
-        let now = self.monitor.kills().unwrap_or(counts.seen.saturating_add(unseen));
-        let grown = now.saturating_sub(counts.seen);
-        counts.seen = now;
-        counts.tally.counted(grown, Instant::now());
-    }
-
-    /// Takes note of kills that are reported now.
-    fn tell(&self, kills: u64) {
-        let memory = self.cgroup.as_ref().map_or_else(MemoryUse::default, Cgroup::memory);
+    /// Takes note of kills that the monitor has reported.
+    fn note(&self, kills: u64) {
+        let memory = self.cgroup.memory();
         log::info!(id = self.id.as_str(), kills = kills; "out of memory ({memory})");
-        self.count(kills);
-        lock(&self.counts).tally.reported(kills, memory);
+        lock(&self.tally).reported(kills, memory, Instant::now());
     }
 }
 
@@ -91,16 +75,16 @@ impl OomWatch {
         if !matches!(self, OomWatch::Unarmed) {
             return;
         }
-        let armed = match &cgroup {
-            Some(cgroup) => OomMonitor::arm_in(pid, cgroup),
-            None => OomMonitor::arm(pid),
+        // Without a cgroup that was said when it was looked for.
+        let Some(cgroup) = cgroup else {
+            *self = OomWatch::Over(Tally::default());
+            return;
         };
-        *self = match armed {
+        *self = match OomMonitor::arm(pid, &cgroup) {
             Ok(monitor) => {
-                let seen = monitor.kills().unwrap_or_default();
-                let counts = Mutex::new(Counts { seen, tally: Tally::default() });
-                let watch = Watch { id: container_id.to_owned(), monitor, cgroup, counts };
-                OomWatch::Armed(Watching { watch: Arc::new(watch), reader: None })
+                let (id, tally) = (container_id.to_owned(), Mutex::default());
+                let watch = Arc::new(Watch { id, monitor, cgroup, tally });
+                OomWatch::Armed(Watching { watch, reader: None, held: false })
             }
             Err(err) => {
                 log::warn!(id = container_id, pid = pid; "no OOM events for this container: {err}");
@@ -115,27 +99,40 @@ impl OomWatch {
         if let OomWatch::Armed(watching) = self
             && watching.reader.is_none()
         {
+            if std::mem::take(&mut watching.held) {
+                events.send(Event::Oom { container_id: watching.watch.id.clone() });
+            }
             watching.reader = Some(read(watching.watch.clone(), events));
         }
     }
 
-    /// All kills so far, reported or not.
-    pub(crate) fn kills(&self) -> Option<u64> {
+    /// Takes note of kills that were not reported yet. Returns whether an event has to tell of them
+    /// now: the reader, who may be waiting, will not.
+    pub(crate) fn catch_up(&mut self) -> bool {
+        let OomWatch::Armed(watching) = self else { return false };
+        let kills = watching.watch.monitor.unreported();
+        if kills > 0 {
+            watching.watch.note(kills);
+        }
+        let reports = watching.reader.is_some();
+        watching.held |= kills > 0 && !reports;
+        kills > 0 && reports
+    }
+
+    /// All kills that were noted.
+    pub(crate) fn kills(&self) -> u64 {
         match self {
-            OomWatch::Armed(watching) => watching.watch.monitor.kills(),
-            OomWatch::Unarmed | OomWatch::Over(_) => None,
+            OomWatch::Unarmed => 0,
+            OomWatch::Armed(watching) => lock(&watching.watch.tally).kills(),
+            OomWatch::Over(tally) => tally.kills(),
         }
     }
 
-    /// An exec has ended: was it a kill of the kernel's? `init` is the pid of the init, whose end
-    /// ends its execs too.
-    pub(crate) fn exec_ended(&self, exec_id: &str, status: ExitStatus, init: u32) {
+    /// An exec was ended by SIGKILL: by the kernel's, if that was noted? `init` is the pid of the
+    /// init, whose end ends its execs too.
+    pub(crate) fn exec_killed(&self, exec_id: &str, init: u32) {
         let OomWatch::Armed(Watching { watch, .. }) = self else { return };
-        if status != ExitStatus::KILLED {
-            return;
-        }
-        watch.count(0);
-        if !is_exiting(init) && lock(&watch.counts).tally.exec_ended(exec_id, Instant::now()) {
+        if !is_exiting(init) && lock(&watch.tally).exec_ended(exec_id, Instant::now()) {
             let id = watch.id.as_str();
             log::info!(id = id, exec_id = exec_id; "an exec was killed, out of memory");
         }
@@ -144,18 +141,18 @@ impl OomWatch {
     /// Ends the watch; `init` is how the init has ended, if it was started. Returns whether there
     /// were kills that no event told of.
     pub(crate) fn finish(&mut self, init: Option<ExitStatus>) -> bool {
-        let OomWatch::Armed(Watching { watch, .. }) = self else { return false };
+        let OomWatch::Armed(Watching { watch, held, .. }) = self else { return false };
         let kills = watch.monitor.last_read();
         if kills > 0 {
-            watch.tell(kills);
+            watch.note(kills);
         }
-        watch.count(0);
-        let mut tally = lock(&watch.counts).tally.clone();
+        let untold = kills > 0 || *held;
+        let mut tally = lock(&watch.tally).clone();
         if init == Some(ExitStatus::KILLED) && tally.init_ended(Instant::now()) {
             log::info!(id = watch.id.as_str(); "init was killed, out of memory");
         }
         *self = OomWatch::Over(tally);
-        kills > 0
+        untold
     }
 }
 
@@ -164,7 +161,7 @@ impl fmt::Display for OomWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OomWatch::Unarmed => Ok(()),
-            OomWatch::Armed(watching) => lock(&watching.watch.counts).tally.fmt(f),
+            OomWatch::Armed(watching) => lock(&watching.watch.tally).fmt(f),
             OomWatch::Over(tally) => tally.fmt(f),
         }
     }
@@ -175,7 +172,7 @@ fn read(watch: Arc<Watch>, events: &EventSink) -> AbortHandle {
     #[expect(clippy::disallowed_methods, reason = "owned by Watching, which aborts it")]
     let reader = tokio::spawn(async move {
         while let Some(kills) = watch.monitor.next().await {
-            watch.tell(kills);
+            watch.note(kills);
             events.send(Event::Oom { container_id: watch.id.clone() });
         }
     });
@@ -196,13 +193,4 @@ fn flags(stat: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_runs_is_not_on_its_way_out() {
-        assert!(!is_exiting(std::process::id()));
-        assert!(is_exiting(u32::MAX));
-        assert_eq!(flags("7 (a) 1 2 (b) S 4 5 6 7 8 4194304 9"), Some(0x0040_0000));
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ impl Task {
         match Cgroup::of(pid) {
             Ok(cgroup) => *lock(&self.cgroup) = Some(cgroup),
             Err(err) => {
-                log::warn!(id = self.id.as_str(), pid = pid; "no stats of this container: {err}");
+                log::warn!(id = self.id.as_str(), pid = pid; "no stats and OOM events of this container: {err}");
             }
         }
         self.find_commands(pid);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::EventSink;
 use crate::process::ProcessState;
 use crate::remains::{self, Namespaces};
-use crate::settings::Settings;
+use crate::settings::{ExecPath, Settings};
 use crate::task::{ExecRequest, Shared, Task};
 use crate::{id, lock};
 
@@ -295,7 +295,9 @@ impl Sandbox {
                     if let Some(reason) = task.commands.reason() {
                         line(format_args!(", commands by the OCI runtime: {reason}"));
                     }
-                    if let Some(reason) = task.native.reason() {
+                    if settings.exec == ExecPath::Auto
+                        && let Some(reason) = task.native.reason()
+                    {
                         line(format_args!(", execs by the OCI runtime: {reason}"));
                     }
                 }

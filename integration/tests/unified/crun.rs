@@ -6,7 +6,7 @@ use serde_json::json;
 use wedge_integration::{Env, Process, Rig, Spec, payload};
 
 use crate::counter::Counter;
-use crate::{LIMIT, assert_vm, lab_of_scopes};
+use crate::{LIMIT, assert_vm, lab_of_scopes, no_oom_kill_is_hidden};
 
 const CRUN: &str = "/usr/bin/crun";
 
@@ -28,6 +28,15 @@ fn of_crun_only_create_is_started_for_ctr() -> Result<()> {
     assert_eq!(container.delete()?, 137);
     assert_eq!(counter.take()?, ["create"]);
     env.finish()
+}
+
+/// crun's init is in a cgroup below the scope.
+#[test]
+fn systemd_does_not_hide_an_oom_kill() -> Result<()> {
+    assert_vm();
+    let mut lab = lab_of_scopes()?;
+    lab.options_mut().binary_name = CRUN.to_owned();
+    no_oom_kill_is_hidden(lab)
 }
 
 /// An exec is in the scope, too; the unit is crun's to stop.

@@ -18,10 +18,9 @@ use std::path::Path;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, is_gone};
-use crate::hierarchy::{Mode, mode};
-use crate::path::memory_cgroup;
+use crate::hierarchy::Mode;
 
-/// Watches the memory cgroup of one container. Two descriptors (three of a scope of systemd), no
+/// Watches the memory cgroup of one container. Two descriptors (three in a scope of systemd), no
 /// thread, no inotify instance; dropping it releases all of it (containerd #3949, #5670).
 #[derive(Debug)]
 pub struct OomMonitor(Source);
@@ -33,35 +32,17 @@ enum Source {
 }
 
 impl OomMonitor {
-    /// Starts to watch the memory cgroup of `pid`. Kills before this call are never reported, so
-    /// call it before the container's own program runs. Once per container, never for an exec.
+    /// Starts to watch the memory cgroup among those of `pid`. Kills before this call are never
+    /// reported, so call it before the container's own program runs. Once per container, never for
+    /// an exec.
     ///
     /// # Errors
     /// See [`Error::kind`]; in every case nothing stays open.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
-    pub fn arm(pid: u32) -> Result<OomMonitor, Error> {
-        OomMonitor::arm_at(pid, &memory_cgroup(pid)?, mode())
-    }
-
-    /// As [`OomMonitor::arm`], for a process whose cgroups were found before: on a node with
-    /// thousands of mounts, finding them is what takes time.
-    ///
-    /// # Errors
-    /// Those of [`OomMonitor::arm`].
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with I/O and time enabled.
-    pub fn arm_in(pid: u32, cgroup: &Cgroup) -> Result<OomMonitor, Error> {
-        match cgroup.memory_directory() {
-            Some((dir, mode)) => OomMonitor::arm_at(pid, dir, mode),
-            // Which has an error for it.
-            None => OomMonitor::arm(pid),
-        }
-    }
-
-    fn arm_at(pid: u32, dir: &Path, mode: Mode) -> Result<OomMonitor, Error> {
+    pub fn arm(pid: u32, cgroup: &Cgroup) -> Result<OomMonitor, Error> {
+        let (dir, mode) = cgroup.memory_directory().ok_or(Error::NoMemoryController { pid })?;
         Ok(OomMonitor(match mode {
             Mode::Legacy => Source::V1(v1::Source::arm(pid, dir)?),
             Mode::Unified => Source::V2(v2::Source::arm(pid, dir)?),
@@ -78,28 +59,29 @@ impl OomMonitor {
     }
 
     /// The kills that were not reported yet, without waiting; 0 when there are none or the cgroup
-    /// is gone. They count as reported then. After the container's init was reaped, this is exact.
+    /// is gone. They count as reported then. That of a process which was reaped is among them.
+    pub fn unreported(&self) -> u64 {
+        none_if_gone(match &self.0 {
+            Source::V1(source) => source.peek(),
+            Source::V2(source) => source.look(),
+        })
+    }
+
+    /// As [`OomMonitor::unreported`], when there will be no more: the container's init was reaped,
+    /// and maybe its cgroup is gone.
     pub fn last_read(&self) -> u64 {
-        let kills = match &self.0 {
+        none_if_gone(match &self.0 {
             Source::V1(source) => source.look(),
             Source::V2(source) => source.last_look(),
-        };
-        kills.unwrap_or_else(|err| {
-            log_unless_gone(&err);
-            0
         })
     }
 }
 
-impl OomMonitor {
-    /// All kills so far, of the cgroup itself at least, reported or not. `None` when the cgroup is
-    /// gone, or does not count (v1 before Linux 4.13).
-    pub fn kills(&self) -> Option<u64> {
-        match &self.0 {
-            Source::V1(source) => source.kills(),
-            Source::V2(source) => source.kills(),
-        }
-    }
+fn none_if_gone(kills: io::Result<u64>) -> u64 {
+    kills.unwrap_or_else(|err| {
+        log_unless_gone(&err);
+        0
+    })
 }
 
 /// Opens `name` in `dir` for reading; without it the cgroup of `pid` has no memory controller.

@@ -30,6 +30,9 @@ const PAUSES: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 300, 300];
 /// Nested cgroups looked at, at most: the container decides how many there are.
 const NESTED: usize = 256;
 
+/// Counters remembered, at most, of a container that has had more than [`NESTED`].
+const REMEMBERED: usize = 16 * NESTED;
+
 /// The eventfd and the counter of one cgroup.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -58,7 +61,7 @@ impl Source {
         // The baseline comes first: a kill that happens in between is then seen by the next look.
         let path = dir.join("memory.oom_control");
         let own = kills(&control).map_err(Error::io("read", &path))?.unwrap_or(0);
-        let nested = nested_kills(dir);
+        let nested = Nested::scan(dir).kills;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_flags(flags)
             .map_err(|errno| Error::io("make an eventfd for", &path)(errno.into()))?;
@@ -121,15 +124,21 @@ impl Source {
         };
         let mut grown = growth(&mut state.own, own);
         if state.pending > 0 {
-            grown += nested_growth(&mut state.nested, nested_kills(&self.dir));
+            grown += Nested::scan(&self.dir).growth(&mut state.nested);
         }
         state.pending = state.pending.saturating_sub(grown);
         Ok(grown)
     }
 
-    /// See [`super::OomMonitor::kills`].
-    pub(super) fn kills(&self) -> Option<u64> {
-        kills(&self.control).ok().flatten()
+    /// As [`Source::look`], beside somebody who waits in [`Source::next`]: what the kernel has
+    /// announced, and has not done yet, is left to wake them.
+    pub(super) fn peek(&self) -> io::Result<u64> {
+        let kills = self.look()?;
+        let pending = std::mem::take(&mut self.state().pending);
+        if pending > 0 {
+            self.event.get_ref().write_all(&pending.to_ne_bytes())?;
+        }
+        Ok(kills)
     }
 
     /// Takes the notifications since the last call from the eventfd. Read directly, not through
@@ -152,37 +161,54 @@ fn kills(control: &File) -> io::Result<Option<u64>> {
     Ok(keyed::value(&keyed::read(control)?, "oom_kill"))
 }
 
-/// The counters of the cgroups below `dir`, by inode number. One that vanishes is left out.
-fn nested_kills(dir: &Path) -> HashMap<u64, u64> {
-    let mut found = HashMap::new();
-    let mut left = vec![dir.to_owned()];
-    while let Some(dir) = left.pop() {
-        let Ok(entries) = fs::read_dir(&dir) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            if found.len() == NESTED {
-                return found;
-            }
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            let control = File::open(entry.path().join("memory.oom_control"));
-            if let Ok(Some(kills)) = control.and_then(|control| kills(&control)) {
-                found.insert(entry.ino(), kills);
-            }
-            left.push(entry.path());
-        }
-    }
-    found
+/// The cgroups below one.
+#[derive(Debug, Default)]
+struct Nested {
+    /// `oom_kill` of each, by inode number.
+    kills: HashMap<u64, u64>,
+    /// There are more than [`NESTED`].
+    cut: bool,
 }
 
-/// By how much the counters in `now` exceed those `seen`, which they replace.
-fn nested_growth(seen: &mut HashMap<u64, u64>, now: HashMap<u64, u64>) -> u64 {
-    let before = |inode| seen.get(inode).copied().unwrap_or(0);
-    let grown = now.iter().map(|(inode, kills)| kills.saturating_sub(before(inode))).sum();
-    *seen = now;
-    grown
+impl Nested {
+    /// Reads the counters below `dir`. One that vanishes is left out.
+    fn scan(dir: &Path) -> Nested {
+        let mut found = Nested::default();
+        let mut left = vec![dir.to_owned()];
+        while let Some(dir) = left.pop() {
+            let Ok(entries) = fs::read_dir(&dir) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if found.kills.len() == NESTED {
+                    found.cut = true;
+                    return found;
+                }
+                let control = File::open(entry.path().join("memory.oom_control"));
+                if let Ok(Some(kills)) = control.and_then(|control| kills(&control)) {
+                    found.kills.insert(entry.ino(), kills);
+                }
+                left.push(entry.path());
+            }
+        }
+        found
+    }
+
+    /// By how much these counters exceed those `seen`, which they replace. What fell behind a cut
+    /// stays: it may be found again, and its kills are old.
+    fn growth(self, seen: &mut HashMap<u64, u64>) -> u64 {
+        let before = |inode| seen.get(inode).copied().unwrap_or(0);
+        let grown = self.kills.iter().map(|(inode, kills)| kills.saturating_sub(before(inode)));
+        let grown = grown.sum();
+        if !self.cut || seen.len() > REMEMBERED {
+            seen.clear();
+        }
+        seen.extend(self.kills);
+        grown
+    }
 }
 
 #[cfg(test)]
@@ -194,13 +220,80 @@ mod tests {
         assert!(PAUSES.iter().sum::<u64>() < 1000);
     }
 
+    fn all(kills: impl Into<HashMap<u64, u64>>) -> Nested {
+        Nested { kills: kills.into(), cut: false }
+    }
+
+    fn some(kills: impl Into<HashMap<u64, u64>>) -> Nested {
+        Nested { kills: kills.into(), cut: true }
+    }
+
     #[test]
     fn nested_cgroups_come_and_go_without_hiding_or_inventing_kills() {
         let mut seen = HashMap::from([(1, 2)]);
-        assert_eq!(nested_growth(&mut seen, HashMap::from([(1, 2)])), 0);
-        assert_eq!(nested_growth(&mut seen, HashMap::from([(1, 3), (2, 1)])), 2);
+        assert_eq!(all([(1, 2)]).growth(&mut seen), 0);
+        assert_eq!(all([(1, 3), (2, 1)]).growth(&mut seen), 2);
         // The same name again, after a restart: another inode.
-        assert_eq!(nested_growth(&mut seen, HashMap::from([(1, 3), (3, 1)])), 1);
-        assert_eq!(nested_growth(&mut seen, HashMap::new()), 0);
+        assert_eq!(all([(1, 3), (3, 1)]).growth(&mut seen), 1);
+        assert_eq!(all([]).growth(&mut seen), 0);
+        assert!(seen.is_empty());
+    }
+
+    #[test]
+    fn what_falls_behind_a_cut_is_not_told_again() {
+        let mut seen = HashMap::new();
+        assert_eq!(some([(1, 2), (2, 1)]).growth(&mut seen), 3);
+        assert_eq!(some([(2, 1), (3, 0)]).growth(&mut seen), 0);
+        assert_eq!(all([(1, 3), (2, 1), (3, 0)]).growth(&mut seen), 1);
+        for inode in 0..10_000 {
+            some([(inode, 0)]).growth(&mut seen);
+        }
+        assert!(seen.len() <= REMEMBERED + 1, "a container decides how many there are");
+    }
+
+    #[test]
+    fn a_scan_that_is_cut_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let add = |number: usize| {
+            let nested = dir.path().join(number.to_string());
+            fs::create_dir(&nested).unwrap();
+            fs::write(nested.join("memory.oom_control"), "under_oom 0\noom_kill 1\n").unwrap();
+        };
+        (0..NESTED).for_each(add);
+        let scanned = Nested::scan(dir.path());
+        assert_eq!((scanned.kills.len(), scanned.cut), (NESTED, false));
+        add(NESTED);
+        let scanned = Nested::scan(dir.path());
+        assert_eq!((scanned.kills.len(), scanned.cut), (NESTED, true));
+    }
+
+    /// Read and not given back, a notification would wake nobody for the kill that follows it.
+    #[tokio::test]
+    async fn who_waits_is_woken_for_what_another_has_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory.oom_control");
+        let say = |kills: u64| fs::write(&path, format!("oom_kill {kills}\n")).unwrap();
+        say(0);
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+        let source = Source {
+            dir: dir.path().to_owned(),
+            control: File::open(&path).unwrap(),
+            event: watch(File::from(OwnedFd::from(event)), Interest::READABLE).unwrap(),
+            state: Mutex::default(),
+        };
+        let notify = || source.event.get_ref().write_all(&1_u64.to_ne_bytes()).unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(10), source.next());
+        let kill = async {
+            tokio::task::yield_now().await;
+            notify();
+            assert_eq!(source.peek().unwrap(), 0);
+            say(1);
+        };
+        let (told, ()) = tokio::join!(next, kill);
+        assert_eq!(told.unwrap(), Some(1));
+        notify();
+        say(2);
+        assert_eq!((source.peek().unwrap(), source.peek().unwrap()), (1, 0));
+        assert_eq!(source.notifications().unwrap(), 0);
     }
 }

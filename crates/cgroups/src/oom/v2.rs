@@ -39,7 +39,7 @@ pub(super) struct Source {
     seen: Mutex<u64>,
     /// `oom_kill` in the beginning.
     baseline: u64,
-    /// Of a scope, which systemd removes.
+    /// Where systemd removes the scope.
     log: Option<KernelLog>,
 }
 
@@ -51,7 +51,8 @@ impl Source {
         let source = Source::watch(memory, cgroup);
         let source = source.map_err(Error::io("watch", &dir.join("memory.events")))?;
         Ok(Source {
-            log: scope(dir).and_then(|scope| KernelLog::from_now_on(&scope, pid)),
+            log: in_a_scope(dir, &unified().point)
+                .and_then(|scope| KernelLog::from_now_on(&scope, pid)),
             ..source
         })
     }
@@ -97,7 +98,8 @@ impl Source {
     }
 
     /// The kills since the last report. The lock covers the read too, so that concurrent looks
-    /// cannot report one kill twice.
+    /// cannot report one kill twice. Nobody else reads the file: who waits for it to change is not
+    /// woken for what was read meanwhile (`kernfs_generic_poll`).
     pub(super) fn look(&self) -> io::Result<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = kills(self.memory.get_ref())?;
@@ -117,17 +119,13 @@ impl Source {
             (looked, _) => looked,
         }
     }
-
-    /// See [`super::OomMonitor::kills`].
-    pub(super) fn kills(&self) -> Option<u64> {
-        kills(self.memory.get_ref()).ok()
-    }
 }
 
-/// The path of the cgroup `dir`, if it is a scope.
-fn scope(dir: &Path) -> Option<String> {
-    let below = dir.strip_prefix(unified().point).ok()?.to_str()?;
-    below.ends_with(".scope").then(|| format!("/{below}"))
+/// The path of the cgroup `dir` below the mount `point`, if it is a scope or goes with one: crun puts
+/// an init below its scope.
+fn in_a_scope(dir: &Path, point: &Path) -> Option<String> {
+    let below = dir.strip_prefix(point).ok()?.to_str()?;
+    below.split('/').any(|name| name.ends_with(".scope")).then(|| format!("/{below}"))
 }
 
 /// Waits for a change of `file`. The readiness is cleared before the caller reads: a change in

@@ -3,8 +3,10 @@
 
 use std::fs;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use wedge_setns::{Container, Host, Place};
+use wedge_reaper::Reaper;
+use wedge_setns::{Container, Host, Place, Unsupported};
 
 use crate::support::{Setup, on_reaper};
 
@@ -105,4 +107,43 @@ fn processes_that_are_the_runtimes() {
             assert_eq!(bench.error(&process).await, text);
         }
     });
+}
+
+/// With ever more descriptors to be had, whatever they lacked for, until it succeeds.
+async fn with_few_descriptors<T>(attempt: impl AsyncFn() -> Result<T, Unsupported>) -> T {
+    let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    for allowed in 0..before {
+        setrlimit(Resource::RLIMIT_NOFILE, allowed, hard).unwrap();
+        let result = attempt().await;
+        setrlimit(Resource::RLIMIT_NOFILE, before, hard).unwrap();
+        match result {
+            Ok(done) => return done,
+            Err(reason) => assert!(reason.is_passing(), "with {allowed}: {reason}"),
+        }
+    }
+    panic!("never");
+}
+
+async fn load_with_few_descriptors(setup: &Setup, reaper: &Reaper) {
+    let init = setup.make(reaper).await;
+    let compiler = env!("CARGO_BIN_EXE_wedge-seccomp-compile");
+    let host = with_few_descriptors(async || Host::new(compiler)).await;
+    with_few_descriptors(async || host.prepare(reaper)).await;
+    let dir = setup.state_dir();
+    let place = Place { state: &dir, id: setup.id(), init, dialect: None };
+    with_few_descriptors(async || Container::load(&host, reaper, place).await).await;
+}
+
+/// What is taken for a fact is not looked at again.
+#[test]
+fn for_want_of_descriptors_only_for_now() {
+    let mut setup = Setup::new();
+    setup.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    on_reaper(async |reaper| load_with_few_descriptors(&setup, reaper).await);
+}
+
+#[test]
+fn for_want_of_descriptors_only_for_now_of_crun() {
+    let setup = Setup::crun();
+    on_reaper(async |reaper| load_with_few_descriptors(&setup, reaper).await);
 }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use wedge_cgroups::MemoryUse;
 
-/// How long a victim may take from when its kill is counted until it is reaped: it has gigabytes
+/// How long a victim may take from when its kill is seen until it is reaped: it has gigabytes
 /// to give back.
 const AROUND: Duration = Duration::from_secs(5);
 
 /// The kills in one container.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
-    /// All that were reported.
+    /// All.
     kills: u64,
     init: bool,
     execs: u64,
@@ -29,18 +29,16 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// The counter has grown.
-    pub(super) fn counted(&mut self, kills: u64, now: Instant) {
-        if kills > 0 {
-            self.unclaimed = self.unclaimed.saturating_add(kills);
-            self.latest = Some(now);
-        }
+    /// There were kills, with the container's memory as it was then.
+    pub(super) fn reported(&mut self, kills: u64, memory: MemoryUse, now: Instant) {
+        self.kills = self.kills.saturating_add(kills);
+        self.unclaimed = self.unclaimed.saturating_add(kills);
+        self.latest = Some(now);
+        self.memory = memory;
     }
 
-    /// Kills were reported, with the container's memory as it was then.
-    pub(super) fn reported(&mut self, kills: u64, memory: MemoryUse) {
-        self.kills = self.kills.saturating_add(kills);
-        self.memory = memory;
+    pub(super) fn kills(&self) -> u64 {
+        self.kills
     }
 
     /// Init was ended by SIGKILL. Returns whether that was one of the kills.
@@ -88,12 +86,16 @@ impl fmt::Display for Tally {
 mod tests {
     use super::*;
 
+    fn kill(tally: &mut Tally, kills: u64, now: Instant) {
+        tally.reported(kills, MemoryUse::default(), now);
+    }
+
     #[test]
     fn each_kill_has_one_victim() {
         let now = Instant::now();
         let mut tally = Tally::default();
         assert!(!tally.exec_ended("e0", now), "killed by a user");
-        tally.counted(2, now);
+        kill(&mut tally, 2, now);
         assert!(tally.exec_ended("e1", now));
         assert!(tally.init_ended(now + AROUND));
         assert!(!tally.exec_ended("e2", now + AROUND));
@@ -104,10 +106,10 @@ mod tests {
     fn the_kill_of_a_child_is_not_of_who_is_killed_later() {
         let now = Instant::now();
         let mut tally = Tally::default();
-        tally.counted(1, now);
+        kill(&mut tally, 1, now);
         let later = now + AROUND + Duration::from_millis(1);
         assert!(!tally.init_ended(later));
-        tally.counted(1, later);
+        kill(&mut tally, 1, later);
         assert!(tally.exec_ended("e1", later));
         assert!(!tally.init_ended(later), "the child's is long over");
     }
@@ -116,11 +118,11 @@ mod tests {
     fn the_dump_tells_of_kills_only() {
         let mut tally = Tally::default();
         assert_eq!(tally.to_string(), "");
-        tally.reported(3, MemoryUse { limit: Some(64), peak: Some(63) });
+        let now = Instant::now();
+        tally.reported(3, MemoryUse { limit: Some(64), peak: Some(63) }, now);
         assert_eq!(tally.to_string(), ", OOM kills: 3 (limit 64, peak 63)");
-        tally.counted(3, Instant::now());
-        tally.exec_ended("e7", Instant::now());
-        tally.init_ended(Instant::now());
+        tally.exec_ended("e7", now);
+        tally.init_ended(now);
         let told = tally.to_string();
         assert!(told.ends_with("), 1 of execs (the last e7), 1 of init"), "{told}");
     }

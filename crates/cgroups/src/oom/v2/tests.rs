@@ -48,6 +48,21 @@ impl Drop for Cgroup {
     }
 }
 
+#[test]
+fn what_goes_with_a_scope_is_found_in_the_log() {
+    for (below, goes) in [
+        ("x.slice/a.scope", true),
+        ("x.slice/a.scope/container", true),
+        ("x.slice/a.scope/container/nested", true),
+        ("x.slice/a.scopes/container", false),
+        ("x.slice/a", false),
+    ] {
+        let path = in_a_scope(&Path::new("/m").join(below), Path::new("/m"));
+        assert_eq!(path, goes.then(|| format!("/{below}")));
+    }
+    assert_eq!(in_a_scope(Path::new("/other/a.scope"), Path::new("/m")), None);
+}
+
 #[tokio::test]
 async fn a_change_of_either_file_wakes() {
     let (first, second) = (Cgroup::new("first"), Cgroup::new("second"));

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::pipe;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -114,14 +115,27 @@ impl<'a> Bench<'a> {
 
     /// What runc's own exec of the same process prints.
     pub(crate) async fn output_of_runc(&self, process: &Value) -> String {
-        let path = self.setup.dir().join("process.json");
-        fs::write(&path, process.to_string()).unwrap();
-        let path = path.to_str().unwrap();
-        let command = self.setup.command(&["exec", "--process", path, self.setup.id()]);
+        let command = self.exec_of_runc(process);
         let output = self.reaper.capture(command, None, Limits::default()).await.unwrap();
         let text = String::from_utf8(output.output).unwrap();
         assert!(output.status.success(), "{text}");
         text
+    }
+
+    /// What containerd's shim would say of an exec of the same process, which runc refuses.
+    pub(crate) async fn error_of_runc(&self, process: &Value) -> String {
+        let command = self.exec_of_runc(process);
+        let ended = self.reaper.complete(command, Limits::default()).await.unwrap();
+        assert!(!ended.status.success());
+        let log = fs::read_to_string(self.setup.dir().join("log")).unwrap();
+        let (_, text) = log.trim_end().rsplit_once("level=error msg=\"").unwrap();
+        format!("OCI runtime exec failed: {}", text.trim_end_matches('"'))
+    }
+
+    fn exec_of_runc(&self, process: &Value) -> Command {
+        let path = self.setup.dir().join("process.json");
+        fs::write(&path, process.to_string()).unwrap();
+        self.setup.command(&["exec", "--process", path.to_str().unwrap(), self.setup.id()])
     }
 
     /// Execs from now on kill their helper at `stage`.
