@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 
 fn run(program: &Program, invocation: Invocation) -> Result<ExitCode, Error> {
     match invocation {
-        // Its exit status says more than success or failure.
+        // It has said itself what failed.
         Invocation::CompileSeccomp => return Ok(wedge_shim::compile_seccomp()),
         Invocation::Version => say(std::io::stdout(), &program.version()),
         Invocation::Help => say(std::io::stderr(), &program.usage()),

@@ -12,7 +12,6 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout, timeout_at};
-use wedge_sys::PidFd;
 
 use crate::exit::ExitStatus;
 use crate::reaper::{Child, Reaper};
@@ -191,9 +190,7 @@ async fn read_all(reader: Option<&mut pipe::Receiver>, output: &mut Vec<u8>, lim
 }
 
 fn kill(child: &Child) {
-    // Not yet reaped: the pid is still this child.
-    let killed = PidFd::open(child.pid).and_then(|pidfd| pidfd.send_signal(9));
-    if let Err(err) = killed {
+    if let Err(err) = child.kill() {
         log::warn!(pid = child.pid; "failed to kill a command that took too long: {err}");
     }
 }

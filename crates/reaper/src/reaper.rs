@@ -160,6 +160,16 @@ pub struct Child {
     pub exit: ExitWatch,
 }
 
+impl Child {
+    /// Kills it, unless it was reaped. As [`ExitWatch::signal`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn kill(&self) -> io::Result<()> {
+        self.exit.signal(self.pid, libc::SIGKILL)
+    }
+}
+
 /// "A child of ours is about to exist": keeps exits that come before its pid is known.
 #[derive(Debug)]
 pub struct Expectation {
@@ -228,6 +238,18 @@ impl ExitWatch {
     /// may start (invariant I5), earlier than any task that awaits the exit has run.
     pub fn peek(&self) -> Option<Exit> {
         *self.0.borrow()
+    }
+
+    /// Signals the process, whose pid is `pid`, unless it was reaped: then the pid may be anybody's.
+    /// To be called by the thread that drives the reaper, which does not reap it meanwhile.
+    ///
+    /// # Errors
+    /// Of pidfd_open(2) and pidfd_send_signal(2).
+    pub fn signal(&self, pid: u32, signal: i32) -> io::Result<()> {
+        match self.peek() {
+            Some(_) => Ok(()),
+            None => PidFd::open(pid)?.send_signal(signal),
+        }
     }
 
     /// Waits until the process was reaped.

@@ -22,8 +22,8 @@ pub struct Place<'a> {
     pub id: &'a str,
     /// The pid of its init, which has not been reaped.
     pub init: u32,
-    /// Which runtime has made it, if that is known: one of another is left alone.
-    pub dialect: Option<Dialect>,
+    /// Which runtime has made it: one of another is left alone.
+    pub dialect: Dialect,
 }
 
 /// What the runtime's commands would read from its state, each time. Holds nothing open.
@@ -60,11 +60,9 @@ impl Container {
     pub fn load(place: Place<'_>) -> Result<Container, Unsupported> {
         let path = place.root.join(place.id);
         let directory = Directory::open(&path)?;
-        let found = directory.dialect();
-        let wanted = |dialect: &Dialect| place.dialect.is_none_or(|wanted| wanted == *dialect);
-        match found.filter(wanted).or(place.dialect) {
-            Some(Dialect::Crun) => Container::of_crun(place, path, &directory),
-            Some(Dialect::Runc) | None => Container::of_runc(place, path, &directory),
+        match place.dialect {
+            Dialect::Crun => Container::of_crun(place, path, &directory),
+            Dialect::Runc => Container::of_runc(place, path, &directory),
         }
     }
 

@@ -10,8 +10,6 @@ use crate::dialect::Dialect;
 use crate::error::{Failure, Unsupported, chain};
 use crate::state::{State, start_time};
 
-const SIGKILL: i32 = 9;
-
 impl Container {
     /// Removes the cgroups and the runtime's directory of the container, whose init was reaped. As far as
     /// that was done before, it is done.
@@ -24,7 +22,7 @@ impl Container {
         }
         self.check_stopped()?;
         if !self.private_pids
-            && let Err(err) = self.cgroups.signal(SIGKILL).await
+            && let Err(err) = self.cgroups.signal(libc::SIGKILL).await
         {
             log::info!(id = self.id.as_str(); "failed to kill what is left: {}", chain(&err));
         }

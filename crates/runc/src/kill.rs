@@ -7,8 +7,6 @@ use crate::container::Container;
 use crate::dialect::Dialect;
 use crate::error::{Error, Failure, Unsupported, chain};
 
-const SIGKILL: i32 = 9;
-
 impl Container {
     /// Signals the init, or with `all` every process of the container. A SIGKILL also goes to all
     /// when they do not end with the init: it has no pid namespace of its own. `init` is the init,
@@ -22,13 +20,13 @@ impl Container {
         if self.dialect == Dialect::Crun {
             return self.kill_as_crun(init, signal, all).await;
         }
-        if !all && (signal != SIGKILL || self.private_pids) {
+        if !all && (signal != libc::SIGKILL || self.private_pids) {
             return Ok(self.kill_init(init.ok_or(Error::NotRunning)?, signal)?);
         }
         let any = self.cgroups.signal(signal).await.map_err(|err| failed(&err))?;
         match init {
             // It may have left the cgroup.
-            Some(init) if signal == SIGKILL => Ok(self.kill_init(init, signal)?),
+            Some(init) if signal == libc::SIGKILL => Ok(self.kill_init(init, signal)?),
             None if !any && !all => Err(Error::NotRunning.into()),
             Some(_) | None => Ok(()),
         }
@@ -51,7 +49,7 @@ impl Container {
             };
         }
         // crun thaws what it has signalled.
-        if signal != SIGKILL && self.cgroups.is_frozen() {
+        if signal != libc::SIGKILL && self.cgroups.is_frozen() {
             return Err(Unsupported::new("its cgroup is frozen").into());
         }
         self.cgroups.signal(signal).await.map_err(|err| failed(&err))?;
@@ -67,7 +65,7 @@ impl Container {
             Err(err) => return Err(Error::Kill(format!("unable to signal init: {err}"))),
         }
         // In v1 who is frozen does not die.
-        if signal == SIGKILL && self.cgroups.is_frozen() {
+        if signal == libc::SIGKILL && self.cgroups.is_frozen() {
             self.cgroups.thaw().map_err(|err| failed(&err))?;
         }
         Ok(())

@@ -7,12 +7,8 @@ use std::process::ExitCode;
 
 use crate::{Error, compile};
 
-/// The exit code when only the runtime's own exec can serve the profile
-/// ([`Error::is_unsupported`]); 1 is any other failure.
-pub const EXIT_UNSUPPORTED: u8 = 3;
-
 /// The longest profile that is read, in bytes. containerd's default one has 40 KiB.
-pub const MAX_PROFILE: u64 = 1 << 20;
+const MAX_PROFILE: u64 = 1 << 20;
 
 /// Compiles the profile on stdin to the program on stdout ([`crate::Program::encode`]). On failure
 /// stdout stays empty and stderr gets one line that says why.
@@ -46,7 +42,7 @@ fn report(result: Result<(), Error>, errors: &mut impl Write) -> u8 {
     }
     // Without a reader of stderr there is still the exit code.
     writeln!(errors, "{line}").ok();
-    if err.is_unsupported() { EXIT_UNSUPPORTED } else { 1 }
+    1
 }
 
 #[cfg(test)]
@@ -68,8 +64,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_runtime_can_serve_is_told_apart() {
-        let unsupported = [
+    fn what_cannot_be_compiled_is_told_in_a_line() {
+        let refused = [
             (r#"{"default_action":7}"#, "seccomp action \"7\" is not supported\n"),
             (
                 r#"{"default_action":4,"listener_path":"/s"}"#,
@@ -81,10 +77,10 @@ mod tests {
             ),
             ("null", "unknown form of seccomp profile: invalid type: null"),
         ];
-        for (profile, text) in unsupported {
+        for (profile, text) in refused {
             let (output, errors, code) = call(profile.as_bytes());
             assert!(errors.starts_with(text), "{errors}");
-            assert_eq!((output.len(), errors.lines().count(), code), (0, 1, 3), "{profile}");
+            assert_eq!((output.len(), errors.lines().count(), code), (0, 1, 1), "{profile}");
         }
         let (output, errors, code) = call(&b"{"[..]);
         assert!(errors.starts_with("cannot parse the seccomp profile: EOF"), "{errors}");

@@ -24,7 +24,7 @@ pub enum Error {
     /// The profile is not JSON.
     #[error("cannot parse the seccomp profile")]
     Json(#[source] serde_json::Error),
-    /// The profile is longer than [`crate::MAX_PROFILE`].
+    /// The profile is longer than is read.
     #[error("seccomp profile of more than {limit} bytes")]
     ProfileTooLong {
         /// The limit, in bytes.
@@ -66,13 +66,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the profile may be a good one that only this crate cannot serve, so that the
-    /// runtime's own exec will do.
-    #[must_use]
-    pub fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Unsupported { .. } | Self::Form(_))
-    }
-
     pub(crate) fn unsupported(what: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         Self::Unsupported { what, value: value.to_string() }
     }

@@ -22,8 +22,7 @@ const LINEAR_RULES: usize = 32;
 /// stays.
 ///
 /// # Errors
-/// The profile is not JSON, needs a listener or something unknown ([`Error::is_unsupported`]), or
-/// libseccomp or this kernel refuses it.
+/// The profile is not JSON, needs a listener or something unknown, or libseccomp or this kernel refuses it.
 pub fn compile(profile_json: &[u8]) -> Result<Program, Error> {
     let profile = Profile::parse(profile_json)?;
     let default = profile.default_action()?;

@@ -23,7 +23,7 @@ mod insn;
 mod profile;
 mod program;
 
-pub use cli::{EXIT_UNSUPPORTED, MAX_PROFILE, compile_stdin};
+pub use cli::compile_stdin;
 pub use error::Error;
 pub use filter::compile;
 pub use program::{MAX_INSNS, Program};

@@ -25,8 +25,6 @@ use crate::nursery::Nursery;
 use crate::plan::Plan;
 use crate::stages::{Context, explain, failure};
 
-const SIGKILL: i32 = 9;
-
 /// A process of the helper. Killed when it is dropped.
 #[derive(Debug)]
 struct Part {
@@ -37,7 +35,7 @@ struct Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if let Some(Err(err)) = self.pidfd.as_ref().map(|pidfd| pidfd.send_signal(SIGKILL)) {
+        if let Some(Err(err)) = self.pidfd.as_ref().map(|pidfd| pidfd.send_signal(libc::SIGKILL)) {
             log::trace!(pid = self.pid; "nothing to kill: {err}");
         }
     }
@@ -226,7 +224,9 @@ impl Drop for Talk {
             log::debug!("the helper's socket was gone: {err}");
         }
         for pid in relatives(self.nursery.pid) {
-            if let Some(Err(err)) = holder(pid, self.theirs).map(|held| held.send_signal(SIGKILL)) {
+            if let Some(Err(err)) =
+                holder(pid, self.theirs).map(|held| held.send_signal(libc::SIGKILL))
+            {
                 log::debug!(pid = pid; "nothing to kill: {err}");
             }
         }

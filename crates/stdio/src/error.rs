@@ -31,7 +31,7 @@ pub enum Error {
     #[error("no stdout fifo")]
     NoTerminalOutput,
     /// The stdin fifo is not there, is not a fifo, or cannot be opened.
-    #[error("containerd-shim: opening {path:?} failed: {}", go_text(source))]
+    #[error("containerd-shim: opening {} failed: {}", path.display(), go_text(source))]
     OpenInput {
         /// Its path.
         path: PathBuf,

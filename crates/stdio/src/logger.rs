@@ -17,7 +17,6 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wedge_reaper::{Child, ExitWatch};
-use wedge_sys::PidFd;
 
 use crate::error::Error;
 use crate::pipe::give;
@@ -196,10 +195,7 @@ async fn ends_within(exit: &ExitWatch, limit: Duration) -> bool {
 }
 
 fn signal(pid: u32, exit: &ExitWatch, signal: i32) {
-    // Children are reaped on this thread: not yet reaped, the pid is still this child.
-    if exit.peek().is_none()
-        && let Err(err) = PidFd::open(pid).and_then(|pidfd| pidfd.send_signal(signal))
-    {
+    if let Err(err) = exit.signal(pid, signal) {
         log::warn!(pid = pid; "failed to signal a logging binary: {err}");
     }
 }

@@ -66,11 +66,11 @@ impl Task {
         let way = match self.settings.commands {
             CommandPath::Runtime => Way::Runtime,
             CommandPath::Auto => {
-                let dialect = Dialect::of_binary(binary);
-                let place = Place { root: self.runtime.root(), id: &self.id, init: pid, dialect };
+                let (root, id) = (self.runtime.root(), self.id.as_str());
                 // A wrapper may do more in any of them, and another runtime's start is other.
-                let known = dialect.ok_or_else(|| unknown(binary));
-                match known.and_then(|_| Container::load(place)) {
+                let known = Dialect::of_binary(binary).ok_or_else(|| unknown(binary));
+                let place = known.map(|dialect| Place { root, id, init: pid, dialect });
+                match place.and_then(Container::load) {
                     Ok(container) => Way::Native(Box::new(container)),
                     Err(reason) => Way::Unsupported(reason),
                 }

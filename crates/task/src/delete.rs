@@ -16,7 +16,6 @@ use crate::task::Task;
 
 /// How long a killed init may take to be reaped.
 const REAP: Duration = Duration::from_secs(10);
-const SIGKILL: i32 = 9;
 
 /// What Delete answers.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +85,7 @@ impl Task {
             lock(&self.restore).take();
             return;
         }
-        if let Err(err) = self.init.signal(SIGKILL) {
+        if let Err(err) = self.init.signal(libc::SIGKILL) {
             log::debug!(id = self.id.as_str(); "nothing to kill: {err}");
         }
         if tokio::time::timeout(REAP, self.init.wait()).await.is_err() {

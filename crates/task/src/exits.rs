@@ -17,8 +17,6 @@ use crate::task::Task;
 /// kernel has killed them with init; one in uninterruptible sleep must not keep a pod terminating.
 const EXECS_FOLLOW: Duration = Duration::from_secs(30);
 
-const SIGKILL: i32 = 9;
-
 impl Task {
     /// Follows a process to its end.
     pub(crate) fn watch_exit(self: &Arc<Self>, process: &Arc<Process>, mut exit: ExitWatch) {
@@ -76,7 +74,7 @@ impl Task {
             self.thaw().await;
         }
         if self.shared_pid_namespace
-            && let Err(err) = self.command(Command::Kill { signal: SIGKILL, all: true }).await
+            && let Err(err) = self.command(Command::Kill { signal: libc::SIGKILL, all: true }).await
         {
             log::info!(id = self.id.as_str(); "failed to kill init's children: {err}");
         }

@@ -25,8 +25,6 @@ use crate::lock;
 use crate::process::Process;
 use crate::task::Task;
 
-const SIGKILL: i32 = 9;
-
 impl Task {
     /// Starts the init or an exec. Returns its pid.
     pub(crate) async fn start(self: &Arc<Self>, exec_id: &str) -> Result<u32> {
@@ -111,7 +109,8 @@ impl Task {
     async fn kill_stray(&self, exec_id: &str, expectation: Expectation) {
         let Ok(pid) = self.runtime.exec_pid(exec_id).await else { return };
         let claimed = expectation.claim(pid).map(|(_, pidfd)| pidfd);
-        let killed = claimed.and_then(|pidfd| pidfd.map_or(Ok(()), |p| p.send_signal(SIGKILL)));
+        let killed =
+            claimed.and_then(|pidfd| pidfd.map_or(Ok(()), |p| p.send_signal(libc::SIGKILL)));
         if let Err(err) = killed {
             log::debug!(id = self.id.as_str(), pid = pid; "nothing to kill: {err}");
         }
@@ -298,7 +297,7 @@ impl Spawning {
 
 /// Ends a process that exists but cannot be used.
 fn kill(task: &Task, process: &Process) {
-    if let Err(err) = process.signal(SIGKILL) {
+    if let Err(err) = process.signal(libc::SIGKILL) {
         log::debug!(id = task.id.as_str(), pid = process.pid(); "nothing to kill: {err}");
     }
 }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
 use wedge_reaper::{Child, Reaper};
-use wedge_sys::PidFd;
 
 use crate::error::{Error, Result, on_step};
 
@@ -40,12 +39,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Somebody else may have killed it; once reaped, its pid may be anybody's.
-        if self.0.exit.peek().is_some() {
-            return;
-        }
-        let killed = PidFd::open(self.0.pid).and_then(|pidfd| pidfd.send_signal(9));
-        if let Err(err) = killed {
+        if let Err(err) = self.0.kill() {
             log::warn!(pid = self.0.pid; "failed to kill the holder of a user namespace: {err}");
         }
     }

@@ -167,7 +167,7 @@ impl Drop for Setup {
 impl Bench<'_> {
     pub(crate) fn load(&self) -> Result<Container, Unsupported> {
         let root = self.setup.root();
-        let dialect = None;
+        let dialect = self.setup.dialect;
         Container::load(Place { root: &root, id: &self.setup.id, init: self.pid, dialect })
     }
 
