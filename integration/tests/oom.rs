@@ -44,9 +44,24 @@ fn an_oom_kill_is_always_reported_before_the_exit() -> Result<()> {
     env.finish()
 }
 
-/// How soon after the start many are killed, with four at a time and others' tests beside; not on
-/// machines that are emulated.
+/// How soon after the start some are killed, with four at a time, on a machine that has time for
+/// it; on a busy one, about as soon as a program that needs a little less ends by itself.
 const AT_ONCE: Duration = Duration::from_millis(50);
+const FITS: [&str; 5] = ["dd", "if=/dev/zero", "of=/dev/null", "bs=12M", "count=1"];
+
+/// Runs a container from Start to its exit, which is expected. Returns how long that took.
+fn timed(lab: &Lab, shim: &ShimProcess, args: &[&str], status: u32) -> Result<(Duration, Bundle)> {
+    let bundle = lab.bundle("hog", &Spec::new(args.iter().copied()).memory_limit(LIMIT))?;
+    let init = Proc(shim.create(&bundle, &Stdio::null())?);
+    assert!(init.cgroups()?.contains(bundle.id()));
+    assert!(!shim.proc().cgroups()?.contains(bundle.id()));
+    let begun = Instant::now();
+    shim.start(bundle.id(), "")?;
+    assert_eq!(shim.wait(bundle.id(), "")?.status, status);
+    let took = begun.elapsed();
+    shim.delete(bundle.id(), "")?;
+    Ok((took, bundle))
+}
 
 /// Four at a time, 100 times with `WEDGE_LONG=1`; the shim lives through it, and outside.
 #[test]
@@ -60,17 +75,14 @@ fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
     shim.create(&bystander, &Stdio::null())?;
     shim.start(bystander.id(), "")?;
     let each = if std::env::var_os("WEDGE_LONG").is_some() { 4 } else { 1 };
-    let times = Mutex::new(Vec::new());
-    in_parallel(4, rounds(TIMES) * each, |_| {
-        let bundle = lab.bundle("hog", &Spec::new(HOG).memory_limit(LIMIT))?;
-        let init = Proc(shim.create(&bundle, &Stdio::null())?);
-        assert!(init.cgroups()?.contains(bundle.id()));
-        assert!(!shim.proc().cgroups()?.contains(bundle.id()));
-        let begun = Instant::now();
-        shim.start(bundle.id(), "")?;
-        assert_eq!(shim.wait(bundle.id(), "")?.status, 137);
-        times.lock().unwrap().push(begun.elapsed());
-        shim.delete(bundle.id(), "")?;
+    let (times, others) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    in_parallel(4, rounds(TIMES) * each, |number| {
+        if number % 4 == 0 {
+            let (took, _) = timed(&lab, &shim, &FITS, 0)?;
+            others.lock().unwrap().push(took);
+        }
+        let (took, bundle) = timed(&lab, &shim, &HOG, 137)?;
+        times.lock().unwrap().push(took);
         let story = lab.events().log().story_until(bundle.id(), "delete")?;
         assert_eq!(story, ["create", "start", "oom", "exit 137", "delete 137"]);
         Ok(())
@@ -78,9 +90,13 @@ fn each_container_of_a_storm_has_one_oom_event() -> Result<()> {
     let mut times = times.into_inner().unwrap();
     times.sort_unstable();
     let (early, median) = (times[times.len() / 10], times[times.len() / 2]);
+    let mut others = others.into_inner().unwrap();
+    others.sort_unstable();
+    let other = others[others.len() / 2];
     println!("killed within {early:?}, {median:?}, {:?} of the start", times.last());
+    println!("a program that is not killed ended after {other:?}");
     // That is what is tried here. The rest may have waited for a processor.
-    assert!(early <= AT_ONCE || wait::scaled(AT_ONCE) > AT_ONCE, "{early:?}");
+    assert!(early <= AT_ONCE.max(4 * other), "{early:?}, {other:?}");
     end(&shim, bystander.id())?;
     let story = lab.events().log().story_until(bystander.id(), "delete")?;
     assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);
