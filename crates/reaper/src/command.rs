@@ -2,7 +2,7 @@
 //! Running a short-lived command, an OCI runtime for instance, to completion.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,7 +27,8 @@ pub struct Limits {
     pub time: Duration,
     /// Output beyond this many bytes is read and thrown away.
     pub output: usize,
-    /// The command goes on when this process ends; otherwise it is killed then.
+    /// The command goes on when this process ends; otherwise it is killed then. Its output is kept
+    /// whole until it ends.
     pub survives: bool,
 }
 
@@ -88,19 +89,37 @@ impl Reaper {
         input: Option<&[u8]>,
         limits: Limits,
     ) -> Result<Output, CommandError> {
-        let (reader, writer) =
-            io::pipe().map_err(|source| CommandError::Pipe { what: "the output", source })?;
-        let second = writer
-            .try_clone()
-            .map_err(|source| CommandError::Pipe { what: "the output", source })?;
-        command.stdout(writer).stderr(second).stdin(stdin_with(input)?);
+        let failed = |source| CommandError::Pipe { what: "the output", source };
+        command.stdin(stdin_with(input)?);
+        if limits.survives {
+            return self.capture_in_file(command, limits).await;
+        }
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        let second = writer.try_clone().map_err(failed)?;
+        command.stdout(writer).stderr(second);
         let child = self.start(&mut command, limits)?;
         // The command holds our copies of the pipe's write end: without it gone, no end of file.
         let program = program_of(&command);
         drop(command);
-        let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))
-            .map_err(|source| CommandError::Pipe { what: "the output", source })?;
+        let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(failed)?;
         finish(program, child, Some(reader), limits).await
+    }
+
+    /// A pipe would break with our end, and what is left of the command die of its next word.
+    async fn capture_in_file(
+        &self,
+        mut command: Command,
+        limits: Limits,
+    ) -> Result<Output, CommandError> {
+        let failed = |source| CommandError::Pipe { what: "the output", source };
+        let mut file = anonymous_file(&[]).map_err(failed)?;
+        command.stdout(file.try_clone().map_err(failed)?);
+        command.stderr(file.try_clone().map_err(failed)?);
+        let mut output = self.complete(command, limits).await?;
+        let most = u64::try_from(limits.output).unwrap_or(u64::MAX);
+        let read = file.rewind().and_then(|()| file.take(most).read_to_end(&mut output.output));
+        read.map_err(failed)?;
+        Ok(output)
     }
 
     /// Runs `command` with the streams the caller gave it.

@@ -91,7 +91,9 @@ async fn clean_up(reaper: &Reaper, bundle: &Bundle, flags: &Flags, options: &Opt
     if timeout_at(begun + BUDGET, unmounted).await.is_err() {
         log::warn!(id = flags.id; "failed to cleanup rootfs mount: it takes too long");
     }
-    remove_sockets(bundle, flags).await;
+    if timeout_at(begun + BUDGET, remove_sockets(bundle, flags)).await.is_err() {
+        log::debug!(id = flags.id; "kept a socket: somebody has the lock for too long");
+    }
     init_pid(bundle, flags)
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::copy;
@@ -24,7 +25,32 @@ const BLOCK: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct LogFile {
     path: Arc<Path>,
-    file: Arc<File>,
+    file: Arc<Opened>,
+}
+
+/// Closed where that may block, whoever drops it.
+#[derive(Debug)]
+struct Opened(Option<File>);
+
+impl Opened {
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |mut file| file.write_all(bytes))
+    }
+
+    /// Where that may block.
+    fn close(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(file));
+        }
+    }
 }
 
 impl LogFile {
@@ -45,7 +71,7 @@ impl LogFile {
                 .map_err(failed("mkdir"))?;
         }
         let file = open(path).map_err(failed("open"))?;
-        Ok(LogFile { path: path.into(), file: Arc::new(file) })
+        Ok(LogFile { path: path.into(), file: Arc::new(Opened(Some(file))) })
     }
 
     /// Appends the output of a process until all writers of the pipe are gone. What cannot be
@@ -55,7 +81,9 @@ impl LogFile {
     /// It is written by write(2): splice(2) refuses `O_APPEND`.
     pub(crate) async fn append(self, stream: &'static str, pipe: &AsyncFd<File>) {
         self.write(stream, pipe).await;
-        if let Err(err) = spawn_blocking(move || drop(self)).await {
+        if let Some(file) = Arc::into_inner(self.file)
+            && let Err(err) = spawn_blocking(move || file.close()).await
+        {
             log::debug!(stream = stream; "a log file is closed by the end of the shim: {err}");
         }
     }
@@ -74,7 +102,7 @@ impl LogFile {
             };
             let file = Arc::clone(&self.file);
             let written = spawn_blocking(move || {
-                let result = (&*file).write_all(block.get(..count).unwrap_or_default());
+                let result = file.write_all(block.get(..count).unwrap_or_default());
                 (block, result)
             });
             // The runtime is being torn down otherwise.

@@ -41,7 +41,7 @@ struct Logger(TempDir);
 
 impl Logger {
     fn new(script: &str) -> Logger {
-        let logger = Logger(tempfile::tempdir_in("/opt").unwrap());
+        let logger = Logger(tempfile::tempdir_in("/usr/local/lib").unwrap());
         let script = format!("#!/bin/sh\ncd {}\n{script}\n", logger.0.path().display());
         fs::write(logger.path("logger"), script).unwrap();
         fs::set_permissions(logger.path("logger"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -340,7 +340,7 @@ async fn what_is_no_fifo_is_refused_and_nothing_stays_open() {
             _ => (ErrorKind::InvalidArgument, "not a fifo"),
         };
         assert_eq!(err.kind(), kind, "{err}");
-        // As in Go, which quotes only one of them.
+        // Go quotes only one of them.
         let what = if stream == 0 { path.clone() } else { format!("w/o fifo {path:?}") };
         let text = format!("containerd-shim: opening {what} failed: {why}");
         assert_eq!(err.to_string(), text);

@@ -108,9 +108,10 @@ fn the_cpus_before_the_cgroup() {
         bench.stop_at(Stage::Cgroup);
         let look = async {
             let helper = bench.stopped().await;
+            let cpus = helper.status("Cpus_allowed_list");
             bench.go_through();
             bench.signal(&helper, 18);
-            helper.status("Cpus_allowed_list")
+            cpus
         };
         // What becomes of them then is the kernel's business: up to 6.1 it forgets them.
         assert_eq!(tokio::join!(bench.output(&process), look).1, "0");

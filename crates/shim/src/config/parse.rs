@@ -63,7 +63,8 @@ fn set(config: &mut Config, setting: &Setting<'_>) -> Result<(), Wrong> {
         "bootstrap.reply" => config.reply = setting.choice(Reply::ALL)?,
         "logger.allow_unsafe_paths" => policy.allow_unsafe_paths = setting.boolean()?,
         "logger.allowed_owners" => policy.allowed_owners = setting.users()?,
-        "logger.allowed_directories" => policy.allowed_directories = setting.directories()?,
+        "logger.allowed_directories" => policy.allowed_directories = setting.paths()?,
+        "logger.programs" => policy.programs = setting.paths()?,
         "timeouts.runtime_command" => config.task.runtime_command = setting.duration()?,
         "timeouts.output_drain" => config.task.output_drain = setting.duration()?,
         "timeouts.logger_ready" => config.task.loggers.ready = setting.duration()?,
@@ -77,15 +78,15 @@ fn set(config: &mut Config, setting: &Setting<'_>) -> Result<(), Wrong> {
 pub(super) fn lines(config: &Config) -> Vec<String> {
     let Config { task, reply, event_drain } = config;
     let policy = &task.loggers.policy;
-    let directories = policy.allowed_directories.iter();
-    let directories = list(directories.map(|dir| quoted(&dir.to_string_lossy())));
+    let paths = |paths: &[PathBuf]| list(paths.iter().map(|path| quoted(&path.to_string_lossy())));
     vec![
         format!("exec = {}", quoted(&task.exec.to_string())),
         format!("commands = {}", quoted(&task.commands.to_string())),
         format!("bootstrap.reply = {}", quoted(&reply.to_string())),
         format!("logger.allow_unsafe_paths = {}", policy.allow_unsafe_paths),
         format!("logger.allowed_owners = {}", list(policy.allowed_owners.iter())),
-        format!("logger.allowed_directories = {directories}"),
+        format!("logger.allowed_directories = {}", paths(&policy.allowed_directories)),
+        format!("logger.programs = {}", paths(&policy.programs)),
         format!("timeouts.runtime_command = {}", time(task.runtime_command)),
         format!("timeouts.output_drain = {}", time(task.output_drain)),
         format!("timeouts.logger_ready = {}", time(task.loggers.ready)),
@@ -144,7 +145,7 @@ impl<'a> Setting<'a> {
         })
     }
 
-    fn directories(&self) -> Result<Vec<PathBuf>, Wrong> {
+    fn paths(&self) -> Result<Vec<PathBuf>, Wrong> {
         self.items("an array of absolute paths without \"..\"", |item| {
             let path = Path::new(item.as_str()?);
             let up = path.components().any(|part| part == Component::ParentDir);

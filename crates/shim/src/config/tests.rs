@@ -61,6 +61,7 @@ fn everything() -> Config {
     policy.allow_unsafe_paths = true;
     policy.allowed_owners = vec![65534, 1000];
     policy.allowed_directories = vec!["/opt/a \"b\"\n\u{7f}ä".into(), "/srv".into()];
+    policy.programs = vec!["/usr/bin/logger".into()];
     config.task.runtime_command = Duration::from_secs(3600);
     config.task.output_drain = Duration::from_millis(1500);
     config.task.loggers.ready = Duration::from_secs(90);
@@ -82,6 +83,7 @@ fn every_key_is_understood() {
         allow_unsafe_paths = true
         allowed_owners = [65534, 0x3e8]
         allowed_directories = ["/opt/a \"b\"\n\u007fä", '/srv']
+        programs = ["/usr/bin/logger"]
     "#;
     assert_eq!(parsed(text).unwrap(), everything());
     assert_eq!(parsed("").unwrap(), Config::default());

@@ -9,6 +9,10 @@
 //! Who owns it does not tell who wrote it: what an image brings along, and what root of a container
 //! writes to its rootfs or a volume, is root's too. So it must also be where the host's programs are.
 //! What an operator allows beyond that is the operator's to keep safe.
+//!
+//! That limits the program, not its arguments, which are whose choice the path is: an interpreter
+//! of the host's runs what it is told to. Only a list of programs ([`LoggerPolicy::programs`]) is
+//! proof against that, and which they are only the operator knows.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -21,9 +25,9 @@ use crate::error::Error;
 /// As many symbolic links as the kernel follows, path_resolution(7).
 const MAX_LINKS: usize = 40;
 
-/// Where programs are that the host's distribution and administrator have installed, and nothing of
-/// a container.
-const PROGRAMS: [&str; 4] = ["/usr", "/opt", "/bin", "/sbin"];
+/// Where the host's programs are, and no container's files or volumes: they are elsewhere, in
+/// /opt, too.
+const PROGRAMS: [&str; 3] = ["/usr", "/bin", "/sbin"];
 
 /// Which programs may be logging binaries. The default is the narrowest policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +40,9 @@ pub struct LoggerPolicy {
     /// Directories, absolute and without symbolic links, whose programs are allowed whoever owns
     /// them or can write to them.
     pub allowed_directories: Vec<PathBuf>,
+    /// Programs, absolute and without symbolic links, that are allowed wherever they are and whoever
+    /// owns them. If there are any, nothing else is.
+    pub programs: Vec<PathBuf>,
 }
 
 impl LoggerPolicy {
@@ -54,7 +61,14 @@ impl LoggerPolicy {
 
     /// Whether a program is allowed in spite of where it is and what is wrong on the way to it.
     fn trusts(&self, resolved: &Path) -> bool {
-        self.allow_unsafe_paths || self.allowed_directories.iter().any(|d| resolved.starts_with(d))
+        self.allow_unsafe_paths
+            || self.allowed_directories.iter().any(|dir| resolved.starts_with(dir))
+            || self.programs.iter().any(|program| resolved == program)
+    }
+
+    /// Whether a program is not one of those that are the only ones.
+    fn is_left_out(&self, resolved: &Path) -> bool {
+        !self.programs.is_empty() && !self.programs.iter().any(|program| resolved == program)
     }
 
     /// The path of the program without symbolic links, when the policy allows it.
@@ -63,6 +77,9 @@ impl LoggerPolicy {
         let refused = |(at, why): Flaw| Error::LoggerRefused { path: program.to_owned(), at, why };
         let mut flaw = None;
         let resolved = match (self.walk(program, &mut flaw), flaw) {
+            (Ok(resolved), _) if self.is_left_out(&resolved) => {
+                return Err(refused((resolved, "is not one of logger.programs")));
+            }
             (Ok(resolved), _) if self.trusts(&resolved) => resolved,
             (_, Some(flaw)) => return Err(refused(flaw)),
             (Err(source), None) => return Err(failed(source)),
@@ -70,7 +87,7 @@ impl LoggerPolicy {
                 resolved
             }
             (Ok(resolved), None) => {
-                return Err(refused((resolved, "is not in /usr, /opt, /bin or /sbin")));
+                return Err(refused((resolved, "is not in /usr, /bin or /sbin")));
             }
         };
         if !fs::symlink_metadata(&resolved).map_err(failed)?.is_file() {
@@ -139,7 +156,7 @@ mod tests {
 
     /// A directory of programs that only root can write to, with a program in it.
     fn place() -> (tempfile::TempDir, PathBuf) {
-        place_in("/opt")
+        place_in("/usr/local/lib")
     }
 
     fn place_in(parent: &str) -> (tempfile::TempDir, PathBuf) {
@@ -207,7 +224,7 @@ mod tests {
     /// An image's files are root's, 0755, and so is all that leads to them.
     #[test]
     fn a_program_of_roots_must_be_where_programs_are() {
-        const ELSEWHERE: &str = "is not in /usr, /opt, /bin or /sbin";
+        const ELSEWHERE: &str = "is not in /usr, /bin or /sbin";
         let (dir, planted) = place_in("/var/lib");
         refusal(&planted, &planted, ELSEWHERE);
         // Nor by way of a good place, nor of what the kernel knows of the shim.
@@ -217,7 +234,7 @@ mod tests {
         let proc = Path::new("/proc/self/root").join(planted.strip_prefix("/").unwrap());
         refusal(&proc, &planted, ELSEWHERE);
         // What looks like one is none, and one may be reached from elsewhere.
-        let twin = tempfile::Builder::new().prefix("opt").tempdir_in("/").unwrap();
+        let twin = tempfile::Builder::new().prefix("usr").tempdir_in("/").unwrap();
         fs::copy(&program, twin.path().join("logger")).unwrap();
         mode(twin.path(), 0o755);
         refusal(&twin.path().join("logger"), &twin.path().join("logger"), ELSEWHERE);
@@ -250,7 +267,7 @@ mod tests {
     fn what_is_no_program_is_an_error() {
         let (dir, program) = place();
         refusal(dir.path(), dir.path(), "is not a regular file");
-        refusal(Path::new("/opt"), Path::new("/opt"), "is not a regular file");
+        refusal(Path::new("/usr"), Path::new("/usr"), "is not a regular file");
         let circle = dir.path().join("circle");
         symlink("circle", &circle).unwrap();
         for missing in [&circle, &dir.path().join("missing"), &program.join("x")] {
@@ -304,6 +321,21 @@ mod tests {
         refused(&hole.join("out"), &hole);
         refused(&hole.join("missing"), &hole);
         refusal_of(&policy, &hole, &hole, "is not a regular file");
+    }
+
+    /// An interpreter does what its arguments say, so that only a list is proof.
+    #[test]
+    fn a_list_of_programs_is_the_only_one() {
+        let (dir, program) = place_in("/var/lib");
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        let policy = LoggerPolicy { programs: vec![program.clone()], ..LoggerPolicy::default() };
+        assert_eq!(policy.resolve(&program).unwrap(), program);
+        chown(dir.path(), Some(1000), None).unwrap();
+        assert_eq!(policy.resolve(&program).unwrap(), program);
+        let text = "is not one of logger.programs";
+        refusal_of(&policy, Path::new("/bin/sh"), &shell, text);
+        let wide = LoggerPolicy { allow_unsafe_paths: true, ..policy };
+        refusal_of(&wide, Path::new("/bin/sh"), &shell, text);
     }
 
     #[test]
