@@ -13,6 +13,7 @@ mod checkpoint;
 mod console;
 mod error;
 mod options;
+mod pid;
 mod process;
 mod rootfs;
 mod runtime;

@@ -246,27 +246,6 @@ impl Runtime {
         parse_pids(&output).map_err(|err| Error::Pids { message: err.to_string() })
     }
 
-    /// The pid of the created container's init.
-    ///
-    /// # Errors
-    /// "failed to retrieve OCI runtime container pid: …".
-    pub async fn init_pid(&self) -> Result<u32> {
-        self.pid("container", &self.bundle.init_pid())
-    }
-
-    /// The pid of the process `exec_id` started by [`Runtime::exec`].
-    ///
-    /// # Errors
-    /// "failed to retrieve OCI runtime exec pid: …".
-    pub async fn exec_pid(&self, exec_id: &str) -> Result<u32> {
-        self.pid("exec", &self.bundle.exec_pid(exec_id))
-    }
-
-    fn pid(&self, process: &'static str, path: &Path) -> Result<u32> {
-        let pid = self.bundle.read_pid(path);
-        pid.map_err(|cause| Error::Pid { process, cause: Box::new(cause) })
-    }
-
     /// Runs a subcommand that takes nothing but the id.
     async fn operate<const N: usize>(
         &self,

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use thiserror::Error as ThisError;
+use wedge_sys::is_passing;
 
 /// What is left to the OCI runtime.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
@@ -25,17 +26,16 @@ impl Unsupported {
         Unsupported { reason: format!("{what}: {err}"), passing: is_passing(err) }
     }
 
+    /// With a text that fits "because …", of something that may be otherwise the next time.
+    pub fn for_now(reason: impl Into<String>) -> Unsupported {
+        Unsupported { reason: reason.into(), passing: true }
+    }
+
     /// Whether this may be otherwise the next time, though nobody has changed the container: there
     /// were not enough descriptors, processes or memory.
     pub fn is_passing(&self) -> bool {
         self.passing
     }
-}
-
-fn is_passing(err: &io::Error) -> bool {
-    const PASSING: [i32; 6] =
-        [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR];
-    err.raw_os_error().is_some_and(|errno| PASSING.contains(&errno))
 }
 
 /// What containerd's shim makes of what runc would say, complete in itself: clients match on it.

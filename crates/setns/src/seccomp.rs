@@ -28,9 +28,16 @@ pub(crate) async fn compile(
     let json = profile.to_string();
     let ran = reaper.capture(command, Some(json.as_bytes()), limits).await;
     let output = ran.map_err(|err| not_run(&err))?;
-    if output.status.code() != 0 {
-        let text = String::from_utf8_lossy(&output.output);
-        return Err(Unsupported::new(format!("seccomp profile: {}", text.trim())));
+    match output.status.code() {
+        0 => {}
+        // It was killed, for want of memory maybe.
+        code @ 129.. => {
+            return Err(Unsupported::for_now(format!("the seccomp compiler ended with {code}")));
+        }
+        _ => {
+            let text = String::from_utf8_lossy(&output.output);
+            return Err(Unsupported::new(format!("seccomp profile: {}", text.trim())));
+        }
     }
     Program::decode(&output.output)
         .map_err(|err| Unsupported::new(format!("seccomp program: {err}")))

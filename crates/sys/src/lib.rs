@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_methods, reason = "raw descriptors get their owner here")]
 
 mod ancillary;
+mod errno;
 mod fd;
 mod inherit;
 mod limit;
@@ -22,13 +23,13 @@ mod pty;
 mod seccomp_filter;
 mod signals;
 mod spawn;
-mod text;
 mod tty;
 mod user_namespace;
 mod wait;
 mod watch;
 
 pub use ancillary::{Received, receive, receive_fd};
+pub use errno::{go_text, is_passing};
 pub use fd::{stderr_to, take_inherited};
 pub use inherit::{close_on_exec_from, pass_fd};
 pub use limit::{raise_descriptor_limit, set_limit_of};
@@ -42,7 +43,6 @@ pub use pty::open_pty_peer;
 pub use seccomp_filter::seccomp_filter_of;
 pub use signals::ignore_termination;
 pub use spawn::prepare_child;
-pub use text::go_text;
 pub use tty::{is_tty, set_window_size};
 pub use user_namespace::spawn_in_user_namespace;
 pub use wait::{Ended, Reaped, reap_next};

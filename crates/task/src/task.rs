@@ -225,8 +225,8 @@ impl Task {
         let left_frozen = match (&result, op) {
             // Who saw the exit found a container that was not frozen yet.
             (Ok(()), Op::Pause) | (Err(_), Op::Resume) => ended,
-            // Killed, it may have done it all the same.
-            (Err(Error::Oci(err)), _) => err.is_cut_short(),
+            // Killed, it may have done it all the same; and one that fails may have done a part.
+            (Err(Error::Oci(err)), _) => ended || err.is_cut_short(),
             (_, _) => false,
         };
         if left_frozen {

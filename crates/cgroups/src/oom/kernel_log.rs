@@ -39,26 +39,26 @@ impl KernelLog {
         Some(KernelLog { log: Mutex::new((log, Told::new())), cgroup: cgroup.to_owned(), pid })
     }
 
-    /// How many kills in the cgroup and below it were logged since this was last asked.
+    /// How many kills in the cgroup and below it were logged.
     pub(super) fn kills(&self) -> u64 {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let (log, told) = &mut *log;
         let mut record = vec![0; RECORD];
-        let mut kills = 0;
         loop {
             match log.read(&mut record) {
-                Ok(0) => return kills,
+                Ok(0) => break,
                 Ok(len) => {
                     let text = String::from_utf8_lossy(record.get(..len).unwrap_or_default());
                     let victim = killed_in(&text, &self.cgroup)
                         .or_else(|| killed(&text).filter(|pid| *pid == self.pid));
-                    kills += u64::from(victim.is_some_and(|pid| told.insert(pid)));
+                    told.extend(victim);
                 }
                 // Records were overwritten before they were read: the next read goes on after them.
                 Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(_) => return kills,
+                Err(_) => break,
             }
         }
+        u64::try_from(told.len()).unwrap_or(u64::MAX)
     }
 }
 

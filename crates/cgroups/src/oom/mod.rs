@@ -58,12 +58,12 @@ impl OomMonitor {
         }
     }
 
-    /// The kills that were not reported yet, without waiting; 0 when there are none or the cgroup
-    /// is gone. They count as reported then. That of a process which was reaped is among them.
+    /// The kills that were not reported yet, without waiting; 0 when there are none, or the cgroup
+    /// is gone and nothing else tells of them. They count as reported then. That of a process which was reaped is among them.
     pub fn unreported(&self) -> u64 {
         none_if_gone(match &self.0 {
             Source::V1(source) => source.peek(),
-            Source::V2(source) => source.look(),
+            Source::V2(source) => source.look_back(),
         })
     }
 
@@ -72,7 +72,7 @@ impl OomMonitor {
     pub fn last_read(&self) -> u64 {
         none_if_gone(match &self.0 {
             Source::V1(source) => source.look(),
-            Source::V2(source) => source.last_look(),
+            Source::V2(source) => source.look_back(),
         })
     }
 }

@@ -106,9 +106,8 @@ impl Source {
         Ok(growth(&mut seen, now))
     }
 
-    /// The kills since the last report, when there will be no more. Those of a cgroup that is gone
-    /// are in the kernel's log.
-    pub(super) fn last_look(&self) -> io::Result<u64> {
+    /// As [`Source::look`]; the kills of a cgroup that is gone are in the kernel's log.
+    pub(super) fn look_back(&self) -> io::Result<u64> {
         match (self.look(), &self.log) {
             (Err(err), Some(log)) if is_gone(&err) => {
                 let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel's errors in the words that clients of containerd know.
+//! The kernel's errors: in the words that clients of containerd know, and whether they pass.
 
 use std::io;
 
@@ -14,6 +14,14 @@ pub fn go_text(err: &io::Error) -> String {
         }
         _ => text.to_owned(),
     }
+}
+
+/// Whether it may be otherwise the next time: there were not enough descriptors, processes or
+/// memory.
+pub fn is_passing(err: &io::Error) -> bool {
+    const PASSING: [i32; 6] =
+        [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR];
+    err.raw_os_error().is_some_and(|errno| PASSING.contains(&errno))
 }
 
 #[cfg(test)]
