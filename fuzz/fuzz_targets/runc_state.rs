@@ -7,17 +7,16 @@ use libfuzzer_sys::fuzz_target;
 use wedge_runc::fuzzing;
 
 fuzz_target!(|bytes: &[u8]| {
-    if fuzzing::state(bytes).is_some() {
-        // A key at the top that no runc has written makes it another thing. Text that nobody needs
-        // is skipped, and need not be UTF-8.
-        let text = String::from_utf8_lossy(bytes);
-        let more = text.replacen('{', "{\"made_by_a_later_runc\":1,", 1);
-        assert_eq!(fuzzing::state(more.as_bytes()), None);
-    }
-    if fuzzing::status(bytes).is_some() {
-        let text = String::from_utf8_lossy(bytes);
-        let more = text.replacen('{', "{\"made_by_a_later_crun\":1,", 1);
-        assert_eq!(fuzzing::status(more.as_bytes()), None);
+    // A key at the top that neither has written makes it another thing. (An array has no keys; serde
+    // takes it for its fields.) Text that nobody needs is skipped, and need not be UTF-8.
+    let text = String::from_utf8_lossy(bytes);
+    let later = text.replacen('{', "{\"made_by_a_later_one\":1,", 1);
+    if text.trim_start().starts_with('{') {
+        assert!(fuzzing::state(bytes).is_none() || fuzzing::state(later.as_bytes()).is_none());
+        assert!(fuzzing::status(bytes).is_none() || fuzzing::status(later.as_bytes()).is_none());
+    } else {
+        fuzzing::state(bytes);
+        fuzzing::status(bytes);
     }
     if let Ok(name) = std::str::from_utf8(bytes)
         && !name.contains(')')
