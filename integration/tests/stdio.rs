@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 use std::io::{Read, pipe};
-use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::time::{Duration, Instant};
 use std::{fs, mem, thread};
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
 use wedge_integration::proc::{Proc, wait_gone};
 use wedge_integration::{
@@ -198,6 +201,33 @@ fn a_process_has_its_three_descriptors_and_no_more() -> Result<()> {
     tty.wait()?.assert_code(137);
     container.remove()?;
     env.finish()
+}
+
+/// containerd gives up an output that it has not got to open yet when it hears of the exit, which
+/// on a busy node comes first: an exec is over in a millisecond.
+#[test]
+fn an_exit_waits_a_little_for_its_output_to_be_read() -> Result<()> {
+    if ShimUnderTest::skips_go("its execs take longer than a client")? {
+        return Ok(());
+    }
+    let rig = Rig::telling(Lab::new()?, &Spec::new(["sleep", "1000"]))?;
+    rig.run()?;
+    let path = rig.lab.dir().join("unread");
+    mkfifo(&path, Mode::S_IRWXU)?;
+    // Nobody reads it.
+    let nonblock = OFlag::O_NONBLOCK.bits();
+    let mut client = fs::File::options().read(true).custom_flags(nonblock).open(&path)?;
+    let stdio = Stdio { stdout: path.to_string_lossy().into_owned(), ..Stdio::null() };
+    rig.shim.exec(rig.id(), "e", &Process::new(["echo", "text"]), &stdio)?;
+    let begun = Instant::now();
+    rig.shim.start(rig.id(), "e")?;
+    assert_eq!(rig.shim.wait(rig.id(), "e")?.status, 0);
+    ensure!(begun.elapsed() >= Duration::from_millis(250), "{:?}", begun.elapsed());
+    let mut text = [0; 5];
+    client.read_exact(&mut text)?;
+    assert_eq!(&text, b"text\n");
+    rig.shim.delete(rig.id(), "e")?;
+    rig.end()
 }
 
 /// containerd #8924: nodes give services a low soft limit and a high hard one.

@@ -7,9 +7,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use nix::poll::PollFlags;
 use tokio::io::Interest;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 use wedge_sys::Polled;
 
 use crate::copy;
@@ -18,6 +20,9 @@ use crate::fifo::{self, Fifo};
 use crate::logger::Logger;
 use crate::prepared::{PipedInput, PipedOutput, Sink, TerminalOutput};
 use crate::pty::Terminal;
+
+/// How long to wait before looking again whether a client has read, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 
 /// Copies the streams of one process. Owns the tasks that do it; dropping it ends them.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub struct Copier {
     terminal: Option<Weak<Terminal>>,
     /// Set to true when a terminal has no more to say than what is pending.
     stop: Arc<watch::Sender<bool>>,
+    /// Outputs of pipes and terminals to fifos.
+    outputs: Vec<Unread>,
     /// How many outputs have not come to their end. The senders are the tasks: once all of them
     /// are gone, this can no longer reach zero.
     unfinished: watch::Receiver<usize>,
@@ -44,8 +51,9 @@ impl Copier {
         let mut tasks = JoinSet::new();
         let (unfinished, receiver) = watch::channel(outputs.len());
         let unfinished = Arc::new(unfinished);
+        let mut unread = Vec::new();
         for output in outputs {
-            spawn_output(&mut tasks, output, Arc::clone(&unfinished))?;
+            unread.extend(spawn_output(&mut tasks, output, Arc::clone(&unfinished))?);
         }
         let mut hold = None;
         if let Some(PipedInput { fifo: Fifo { path, reader, writer, .. }, pipe }) = stdin {
@@ -59,6 +67,7 @@ impl Copier {
             stdin: Mutex::new(hold),
             terminal: None,
             stop: Arc::default(),
+            outputs: unread,
             unfinished: receiver,
             logger: Mutex::default(),
         })
@@ -72,6 +81,7 @@ impl Copier {
             stdin: Mutex::default(),
             terminal: None,
             stop: Arc::default(),
+            outputs: Vec::new(),
             unfinished,
             logger: Mutex::new(Some(logger.put_to_use())),
         }
@@ -98,12 +108,13 @@ impl Copier {
         let stopper = Arc::clone(&stop);
         let (path, writer, reader, logger) = match output {
             TerminalOutput::Fifo(Fifo { path, reader, writer, attended }) => {
-                (path, writer, Some((reader, attended)), None)
+                (path, writer, Some((Arc::new(reader), attended)), None)
             }
             TerminalOutput::Logger { logger, pipe, path } => (path, pipe, None, Some(logger)),
         };
         let target = watched("stdout", writer, Interest::WRITABLE)?;
         let logger = logger.map(Logger::put_to_use);
+        let outputs = Vec::from_iter(reader.as_ref().map(|(reader, _)| Unread::of(&weak, reader)));
         tasks.spawn(async move {
             terminal.run(input, (&path, &target), &stopper).await;
             if let Some((reader, attended)) = reader {
@@ -117,6 +128,7 @@ impl Copier {
             stdin: Mutex::new(hold),
             terminal: Some(weak),
             stop,
+            outputs,
             unfinished: receiver,
             logger: Mutex::new(logger),
         })
@@ -146,6 +158,18 @@ impl Copier {
     /// when their last writer is gone and need no telling.
     pub fn process_exited(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Waits until the client has read what the process has written to fifos so far, or `limit` has
+    /// passed. Nothing tells when a fifo is empty, so this looks again and again; at first at once,
+    /// then every few milliseconds.
+    pub async fn read(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        let mut pause = PAUSE.0;
+        while self.outputs.iter().any(Unread::is_there) && Instant::now() < end {
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
     }
 
     /// Waits until all output has ended and is in its fifo or file, or was dropped because that
@@ -179,17 +203,53 @@ impl Copier {
     }
 }
 
+/// Where output of a process may be that its client has not read yet. Holds nothing open.
+#[derive(Debug)]
+struct Unread {
+    source: Source,
+    /// Our own reader of the client's fifo.
+    fifo: Weak<File>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Pipe(Weak<Polled<File>>),
+    Terminal(Weak<Terminal>),
+}
+
+impl Unread {
+    fn of(terminal: &Weak<Terminal>, reader: &Arc<File>) -> Unread {
+        Unread { source: Source::Terminal(Weak::clone(terminal)), fifo: Arc::downgrade(reader) }
+    }
+
+    fn is_there(&self) -> bool {
+        let written = match &self.source {
+            Source::Pipe(pipe) => {
+                pipe.upgrade().is_some_and(|pipe| fifo::polls(pipe.get_ref(), PollFlags::POLLIN))
+            }
+            Source::Terminal(terminal) => {
+                terminal.upgrade().is_some_and(|terminal| terminal.has_output())
+            }
+        };
+        let copied = || self.fifo.upgrade();
+        written || copied().is_some_and(|fifo| fifo::polls(&fifo, PollFlags::POLLIN))
+    }
+}
+
 /// Registers an output, and spawns the task that copies it.
 fn spawn_output(
     tasks: &mut JoinSet<()>,
     output: PipedOutput,
     unfinished: Arc<watch::Sender<usize>>,
-) -> Result<(), Error> {
+) -> Result<Option<Unread>, Error> {
     let PipedOutput { stream, sink, pipe } = output;
     let source = watched(stream, pipe.ours, Interest::READABLE)?;
     match sink {
         Sink::Fifo(Fifo { path, reader, writer, attended }) => {
             let writer = watched(stream, writer, Interest::WRITABLE)?;
+            let (source, reader) = (Arc::new(source), Arc::new(reader));
+            let pipe = Source::Pipe(Arc::downgrade(&source));
+            let unread = Unread { source: pipe, fifo: Arc::downgrade(&reader) };
             tasks.spawn(async move {
                 copy::output(stream, &path, &source, &writer).await;
                 fifo::taken(reader, writer.get_ref(), attended).await;
@@ -198,15 +258,16 @@ fn spawn_output(
                 // it is done.
                 drop(writer);
             });
+            Ok(Some(unread))
         }
         Sink::File(file) => {
             tasks.spawn(async move {
                 file.append(stream, &source).await;
                 finish(&unfinished);
             });
+            Ok(None)
         }
     }
-    Ok(())
 }
 
 fn finish(unfinished: &watch::Sender<usize>) {

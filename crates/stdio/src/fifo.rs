@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -72,7 +73,7 @@ fn open(path: &Path) -> io::Result<Fifo> {
 ///
 /// Of a process that wrote nothing, a client that was not there before must have come, too: with
 /// the last writer gone its open(2) would wait for ever.
-pub(crate) async fn taken(reader: File, writer: &File, attended: bool) {
+pub(crate) async fn taken(reader: Arc<File>, writer: &File, attended: bool) {
     let mut patience = Patience::default();
     while polls(&reader, PollFlags::POLLIN) && patience.lasts().await {}
     if !attended {
@@ -107,6 +108,6 @@ impl Patience {
     }
 }
 
-fn polls(file: &File, event: PollFlags) -> bool {
+pub(crate) fn polls(file: &File, event: PollFlags) -> bool {
     poll_now(file, event).is_ok_and(|found| found.contains(event))
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::poll::PollFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::task::consume_budget;
 use wedge_sys::Polled;
 
 use crate::copy;
+use crate::fifo::polls;
 use crate::pipe::set_nonblocking;
 
 /// A pty master. The pty is gone, and its session gets SIGHUP, when this is dropped.
@@ -32,6 +34,11 @@ impl Terminal {
         let slave = wedge_sys::open_pty_peer(&master)?;
         let master = wedge_sys::watch(File::from(master), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Terminal { master, _slave: slave })
+    }
+
+    /// Whether there is output that has not been read from it.
+    pub(crate) fn has_output(&self) -> bool {
+        polls(self.master.get_ref(), PollFlags::POLLIN)
     }
 
     /// Sets the window size, in characters.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use wedge_reaper::{Exit, ExitWatch};
@@ -156,6 +157,13 @@ impl Process {
             copier.close_stdin();
         }
         streams.copier = Some(Arc::new(copier));
+    }
+
+    /// Waits until its client has read what the process has written, but not for longer.
+    pub(crate) async fn output_read(&self, limit: Duration) {
+        if let Some(streams) = self.streams() {
+            streams.read(limit).await;
+        }
     }
 
     /// Ends the copies and closes every descriptor of theirs.
