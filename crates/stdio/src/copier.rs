@@ -11,18 +11,14 @@ use nix::poll::PollFlags;
 use tokio::io::Interest;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 use wedge_sys::Polled;
 
 use crate::copy;
 use crate::error::Error;
-use crate::fifo::{self, Fifo};
+use crate::fifo::{self, Fifo, Patience};
 use crate::logger::Logger;
 use crate::prepared::{PipedInput, PipedOutput, Sink, TerminalOutput};
 use crate::pty::Terminal;
-
-/// How long to wait before looking again whether a client has read, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 
 /// Copies the streams of one process. Owns the tasks that do it; dropping it ends them.
 #[derive(Debug)]
@@ -160,16 +156,11 @@ impl Copier {
         self.stop.send_replace(true);
     }
 
-    /// Waits until the client has read what the process has written to fifos so far, or `limit` has
-    /// passed. Nothing tells when a fifo is empty, so this looks again and again; at first at once,
-    /// then every few milliseconds.
-    pub async fn read(&self, limit: Duration) {
-        let end = Instant::now() + limit;
-        let mut pause = PAUSE.0;
-        while self.outputs.iter().any(Unread::is_there) && Instant::now() < end {
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
-        }
+    /// Waits until the client has taken what the process has written to fifos so far, or `limit` has
+    /// passed. Nothing tells when a fifo is empty, so this looks again and again.
+    pub async fn taken(&self, limit: Duration) {
+        let mut patience = Patience::of(limit);
+        while self.outputs.iter().any(Unread::is_there) && patience.lasts().await {}
     }
 
     /// Waits until all output has ended and is in its fifo or file, or was dropped because that

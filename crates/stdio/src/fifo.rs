@@ -74,7 +74,7 @@ fn open(path: &Path) -> io::Result<Fifo> {
 /// Of a process that wrote nothing, a client that was not there before must have come, too: with
 /// the last writer gone its open(2) would wait for ever.
 pub(crate) async fn taken(reader: Arc<File>, writer: &File, attended: bool) {
-    let mut patience = Patience::default();
+    let mut patience = Patience::of(TAKEN_LIMIT);
     while polls(&reader, PollFlags::POLLIN) && patience.lasts().await {}
     if !attended {
         // A writer without any reader polls as POLLERR: ours must not count.
@@ -84,21 +84,20 @@ pub(crate) async fn taken(reader: Arc<File>, writer: &File, attended: bool) {
 }
 
 /// The time there is to wait in.
-struct Patience {
+pub(crate) struct Patience {
+    limit: Duration,
     pause: Duration,
     waited: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience { pause: PAUSE.0, waited: Duration::ZERO }
-    }
-}
-
 impl Patience {
+    pub(crate) fn of(limit: Duration) -> Patience {
+        Patience { limit, pause: PAUSE.0, waited: Duration::ZERO }
+    }
+
     /// Waits a little; false when there is no time left.
-    async fn lasts(&mut self) -> bool {
-        if self.waited >= TAKEN_LIMIT {
+    pub(crate) async fn lasts(&mut self) -> bool {
+        if self.waited >= self.limit {
             return false;
         }
         sleep(self.pause).await;

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use support::{
@@ -100,31 +100,6 @@ async fn a_reader_that_goes_away_and_returns_loses_nothing() {
     .await;
     assert_eq!(pattern.at(), TOTAL);
     assert!(copier.drain(LIMIT).await);
-}
-
-/// A client that is told of an exit may give up a fifo it has not read yet.
-#[tokio::test]
-async fn unread_output_is_waited_for_and_not_for_ever() {
-    let fifos = Fifos::new();
-    let (copier, [_, stdout, _]) = start(&fifos.request(false, &["stdout"]));
-    let mut client = fifos.reader("stdout");
-    // Nothing was written, though somebody could still write.
-    tokio::time::timeout(LIMIT, copier.read(LIMIT * 2)).await.unwrap();
-    let mut process = File::from(stdout.unwrap());
-    process.write_all(b"text").unwrap();
-    let (begun, limit) = (Instant::now(), Duration::from_millis(50));
-    copier.read(limit).await;
-    assert!(begun.elapsed() >= limit, "nobody has read it");
-    let read = copier.read(LIMIT * 2);
-    let (text, ()) = tokio::join!(
-        thread(move || {
-            let mut text = [0; 4];
-            client.read_exact(&mut text).unwrap();
-            text
-        }),
-        async { tokio::time::timeout(LIMIT, read).await.unwrap() }
-    );
-    assert_eq!(&text, b"text");
 }
 
 #[tokio::test]

@@ -17,10 +17,10 @@ use crate::task::Task;
 /// kernel has killed them with init; one in uninterruptible sleep must not keep a pod terminating.
 const EXECS_FOLLOW: Duration = Duration::from_secs(30);
 
-/// How long an exit may wait for the client to read what its process has written. A client that
+/// How long an exit may wait for the client to take what its process has written. A client that
 /// hears of the exit gives up outputs it has not got to open yet (containerd's `Task.Delete`), and
 /// on a busy node an exec ends long before: its output would be lost.
-const OUTPUT_READ: Duration = Duration::from_millis(250);
+const OUTPUT_TAKEN: Duration = Duration::from_millis(250);
 
 impl Task {
     /// Follows a process to its end.
@@ -48,7 +48,7 @@ impl Task {
     async fn settle(self: &Arc<Self>, process: &Arc<Process>, exit: Exit) {
         match process.kind {
             Kind::Exec => {
-                process.output_read(OUTPUT_READ).await;
+                process.output_taken(OUTPUT_TAKEN).await;
                 self.publish(process, exit);
                 self.exec_ended();
             }
@@ -68,7 +68,7 @@ impl Task {
         // From here on no exec starts, whatever the commands below take.
         let passed = lock(&self.exit_gate).init_ended(exit);
         self.kill_the_rest().await;
-        self.init.output_read(OUTPUT_READ).await;
+        self.init.output_taken(OUTPUT_TAKEN).await;
         match passed {
             Some(exit) => self.publish(&self.init, exit),
             None => self.give_up_later(),

@@ -159,10 +159,10 @@ impl Process {
         streams.copier = Some(Arc::new(copier));
     }
 
-    /// Waits until its client has read what the process has written, but not for longer.
-    pub(crate) async fn output_read(&self, limit: Duration) {
+    /// Waits until its client has taken what the process has written, but not for longer.
+    pub(crate) async fn output_taken(&self, limit: Duration) {
         if let Some(streams) = self.streams() {
-            streams.read(limit).await;
+            streams.taken(limit).await;
         }
     }
 

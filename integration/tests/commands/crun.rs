@@ -35,13 +35,7 @@ fn refusals(config: &str) -> Result<Refusals> {
     crun(&["pause"])?;
     refusals.note(&rig, rig.run_exec("paused", &Process::new(["true"]))?.map(drop))?;
     crun(&["resume"])?;
-    crun(&["delete", "--force"])?;
-    rig.shim.wait(rig.id(), "")?;
-    refusals.note(&rig, rig.shim.kill(rig.id(), "", 9, false))?;
-    refusals.note(&rig, rig.shim.kill(rig.id(), "", 9, true))?;
-    refusals.note(&rig, rig.shim.pids(rig.id()).map(drop))?;
-    rig.retire()?;
-    Ok(refusals)
+    Subject::Crun.deletes(rig, refusals)
 }
 
 #[test]

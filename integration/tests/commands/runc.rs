@@ -161,13 +161,7 @@ fn behind_our_back(config: &str) -> Result<Refusals> {
     rig.shim.pause(rig.id())?;
     runs(&["resume"])?;
     refusals.note(&rig, rig.shim.resume(rig.id()))?;
-    runs(&["delete", "--force"])?;
-    rig.shim.wait(rig.id(), "")?;
-    refusals.note(&rig, rig.shim.kill(rig.id(), "", 9, false))?;
-    refusals.note(&rig, rig.shim.kill(rig.id(), "", 9, true))?;
-    refusals.note(&rig, rig.shim.pids(rig.id()).map(drop))?;
-    rig.retire()?;
-    Ok(refusals)
+    runc.deletes(rig, refusals)
 }
 
 #[test]

@@ -92,6 +92,17 @@ impl Subject {
         })
     }
 
+    /// Deletes a running container behind the shim's back, and notes what can no more be done.
+    pub(crate) fn deletes(self, rig: Rig, mut refusals: Refusals) -> Result<Refusals> {
+        self.does(&rig, &["delete", "--force"])?;
+        rig.shim.wait(rig.id(), "")?;
+        refusals.note(&rig, rig.shim.kill(rig.id(), "", 9, false))?;
+        refusals.note(&rig, rig.shim.kill(rig.id(), "", 9, true))?;
+        refusals.note(&rig, rig.shim.pids(rig.id()).map(drop))?;
+        rig.retire()?;
+        Ok(refusals)
+    }
+
     /// What the runtime takes the container for.
     pub(crate) fn status(self, rig: &Rig) -> Result<String> {
         let state = self.call(rig, &["state"], &[])?;

@@ -63,12 +63,16 @@ impl LoggerPolicy {
     fn trusts(&self, resolved: &Path) -> bool {
         self.allow_unsafe_paths
             || self.allowed_directories.iter().any(|dir| resolved.starts_with(dir))
-            || self.programs.iter().any(|program| resolved == program)
+            || self.is_named(resolved)
+    }
+
+    fn is_named(&self, resolved: &Path) -> bool {
+        self.programs.iter().any(|program| resolved == program)
     }
 
     /// Whether a program is not one of those that are the only ones.
     fn is_left_out(&self, resolved: &Path) -> bool {
-        !self.programs.is_empty() && !self.programs.iter().any(|program| resolved == program)
+        !self.programs.is_empty() && !self.is_named(resolved)
     }
 
     /// The path of the program without symbolic links, when the policy allows it.
