@@ -113,7 +113,10 @@ impl Client {
     /// # Errors
     /// connect(2) fails.
     pub fn connect(path: &Path) -> io::Result<Client> {
-        let stream = UnixStream::connect(path)?;
+        Client::over(UnixStream::connect(path)?)
+    }
+
+    fn over(stream: UnixStream) -> io::Result<Client> {
         let writer = Mutex::new(stream.try_clone()?);
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let reader = Mutex::new(Reader::Nobody);
@@ -193,6 +196,15 @@ impl Client {
     }
 
     fn exchange(&self, request: &Request, limit: Duration) -> Result<Vec<u8>, RpcError> {
+        let (stream, receiver) = self.ask(request)?;
+        let answer = self.answer(stream, &receiver, limit);
+        if let Some(pending) = lock(&self.pending).as_mut() {
+            pending.remove(&stream);
+        }
+        answer
+    }
+
+    fn ask(&self, request: &Request) -> Result<(u32, mpsc::Receiver<Vec<u8>>), RpcError> {
         let payload = request.write_to_bytes().map_err(io::Error::other)?;
         // Clients use odd stream numbers, and a server refuses one that does not rise: each is
         // chosen and written under one lock.
@@ -201,20 +213,27 @@ impl Client {
         let (sender, receiver) = mpsc::channel();
         lock(&self.pending).as_mut().ok_or(RpcError::Closed)?.insert(stream, sender);
         Frame { stream, kind: REQUEST, payload }.write_to(&*writer)?;
-        drop(writer);
-        let answer = if self.take_the_reader() {
-            let answer = self.read_until(stream, limit);
-            self.pass_the_reader_on(stream)?;
-            answer
-        } else {
-            receiver.recv_timeout(limit).map_err(|error| match error {
+        Ok((stream, receiver))
+    }
+
+    fn answer(
+        &self,
+        stream: u32,
+        receiver: &mpsc::Receiver<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, RpcError> {
+        if !self.take_the_reader() {
+            return receiver.recv_timeout(limit).map_err(|error| match error {
                 RecvTimeoutError::Timeout => RpcError::Timeout,
                 RecvTimeoutError::Disconnected => RpcError::Closed,
-            })
-        };
-        if let Some(pending) = lock(&self.pending).as_mut() {
-            pending.remove(&stream);
+            });
         }
+        // Who read before may have read this one too.
+        let answer = match receiver.try_recv() {
+            Ok(answer) => Ok(answer),
+            Err(_) => self.read_until(stream, limit),
+        };
+        self.pass_the_reader_on(stream)?;
         answer
     }
 
@@ -297,5 +316,33 @@ fn hand_over(frame: Frame, pending: &Pending) {
     let caller = lock(pending).as_mut().and_then(|all| all.remove(&frame.stream));
     if let Some(caller) = caller {
         caller.send(frame.payload).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::RESPONSE;
+
+    /// Answers `calls` requests with what they ask.
+    fn echo(server: &UnixStream, calls: usize) {
+        for _ in 0..calls {
+            let Frame { stream, payload, .. } = Frame::read_from(server).unwrap();
+            Frame { stream, kind: RESPONSE, payload }.write_to(server).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_answer_that_another_call_has_read_is_not_waited_for() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let client = Client::over(client).unwrap();
+        let named = |method: &str| Request { method: method.to_owned(), ..Request::default() };
+        let (stream, receiver) = client.ask(&named("first")).unwrap();
+        let server = thread::spawn(move || echo(&server, 2));
+        let second = client.exchange(&named("second"), LIMIT).unwrap();
+        assert_eq!(Request::parse_from_bytes(&second).unwrap(), named("second"));
+        server.join().unwrap();
+        let first = client.answer(stream, &receiver, LIMIT).unwrap();
+        assert_eq!(Request::parse_from_bytes(&first).unwrap(), named("first"));
     }
 }

@@ -126,12 +126,19 @@ fn replaced(from: &ShimUnderTest, to: &ShimUnderTest) -> Result<()> {
 }
 
 /// The new binary cleans up what the old one leaves when it dies. (Go's leaves the socket: #10192.)
+/// containerd tells CRI of the exits while it still runs `delete` for each.
 fn dies(node: &Node, pod: &Pod, containers: &[&str]) -> Result<()> {
     Proc::shim("k8s.io", pod.id())?.signal(nix::sys::signal::Signal::SIGKILL)?;
     for id in containers {
         Container::known(node, id).wait()?;
     }
-    Ok(())
+    let bundles = node.dir().join("state/io.containerd.runtime.v2.task/k8s.io");
+    wait::until("containerd has cleaned up after the shim", || {
+        for id in containers.iter().chain([&pod.id()]) {
+            ensure!(!bundles.join(id).exists(), "bundle {id}");
+        }
+        Ok(())
+    })
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn no_exec_starts_in_a_paused_container() -> Result<()> {
     pair.end()
 }
 
-/// In a pid namespace that is not their own, execs outlive their init. No other may begin.
+/// In a pid namespace that is not their own, execs outlive their init. No other may begin once it
+/// was reaped: one that is killed is there until then.
 #[test]
 fn no_exec_starts_beside_what_an_init_has_left() -> Result<()> {
     if skipped()? {
@@ -79,6 +80,7 @@ fn no_exec_starts_beside_what_an_init_has_left() -> Result<()> {
         side.shim.kill(side.id(), "", 9, false)?;
         side.shim.wait(side.id(), &left)?;
         proc::wait_gone(Proc(pid))?;
+        proc::wait_gone(side.init)?;
         let start = side.shim.start(side.id(), &late);
         ensure!(start.is_err(), "{}: {start:?}", side.exec);
     }
