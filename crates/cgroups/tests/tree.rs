@@ -226,7 +226,11 @@ async fn nobody_forks_away_from_a_signal() {
     }
     assert!(tree.signal(9).await.unwrap());
     assert_eq!(member.ended_by(), Some(9));
-    tree.remove().await.unwrap();
+    // They are many, and each has to end first.
+    let end = Instant::now() + LIMIT;
+    while let Err(err) = tree.remove().await {
+        assert!(Instant::now() < end, "{err}");
+    }
 }
 
 #[tokio::test]

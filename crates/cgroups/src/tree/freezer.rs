@@ -12,11 +12,12 @@ use super::{Kind, Tree};
 use crate::error::{Error, is_gone};
 use crate::keyed;
 
-/// How often v1 is asked, as by runc: processes that appear meanwhile keep it from freezing.
-const TRIES: u32 = 1000;
+/// After so many tries v1 is thawed for a moment, which ends a storm of forks (runc #2774); after
+/// twice as many the next time, and so on. Whoever gets no processor meanwhile does not freeze.
+const FIRST_TRIES: u32 = 50;
 
-/// After each so many tries it is thawed for a moment, which ends a storm of forks (runc #2774).
-const THAW: u32 = 50;
+/// How often it is asked in all, in five rounds.
+const TRIES: u32 = 31 * FIRST_TRIES;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -87,6 +88,7 @@ async fn freeze_v2(dir: &Path) -> Result<(), Error> {
 
 async fn freeze_v1(dir: &Path) -> Result<(), Error> {
     let path = dir.join("freezer.state");
+    let mut thaw = FIRST_TRIES;
     for count in 1..=TRIES {
         // FREEZING: the kernel looks at those that are not frozen yet only when it is told again.
         write(&path, "FROZEN")?;
@@ -94,8 +96,9 @@ async fn freeze_v1(dir: &Path) -> Result<(), Error> {
         if text.trim() == "FROZEN" {
             return Ok(());
         }
-        if count % THAW == 0 {
+        if count == thaw {
             write(&path, "THAWED")?;
+            thaw = 2 * thaw + FIRST_TRIES;
         }
         sleep(PAUSE).await;
     }
