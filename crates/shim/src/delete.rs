@@ -29,7 +29,7 @@ const BUDGET: Duration = Duration::from_millis(4500);
 const RUNTIME_BUDGET: Duration = Duration::from_millis(3500);
 
 /// What is kept of it for taking busy mounts off the tree.
-const DETACH_BUDGET: Duration = Duration::from_millis(300);
+const DETACH_BUDGET: Duration = Duration::from_millis(500);
 
 /// Removes what the task left: its container, its mounts, its socket. Prints a `DeleteResponse`.
 ///

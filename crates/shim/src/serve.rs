@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,9 @@ use crate::start::current_bundle;
 
 /// The descriptor under which `start` passes the listening socket.
 pub(crate) const LISTENER: RawFd = 3;
+
+/// What a shim that serves handles. `start` has them blocked until it does.
+pub(crate) const HANDLED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1];
 
 /// How long answers that are under way at shutdown may take, that to Shutdown above all.
 const LAST_REPLIES: Duration = Duration::from_millis(100);
@@ -107,8 +111,10 @@ struct Shim<'a> {
 impl<'a> Shim<'a> {
     fn new(flags: &'a Flags, config: Config, socket: Socket) -> Result<Shim<'a>, Error> {
         let system = |action| move |source| Error::System { action, source };
-        let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1];
-        let signals = Signals::new(signals).map_err(system("handle signals"))?;
+        let signals = Signals::new(HANDLED.map(|signal| signal as i32));
+        let signals = signals.map_err(system("handle signals"))?;
+        let unblocked = HANDLED.into_iter().collect::<SigSet>().thread_unblock();
+        unblocked.map_err(|err| system("handle signals")(err.into()))?;
         let (listener, file) = socket.into_parts();
         let listener = listener
             .set_nonblocking(true)

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::signal::SigSet;
+
 use crate::limit::{inherited_descriptor_limit, set_descriptor_limit};
 
 /// Makes `command` start with default signal dispositions, an empty signal mask, the limit on
@@ -28,6 +30,13 @@ pub fn prepare_child(command: &mut Command, die_with_parent: bool) {
             if die_with_parent { die_with(parent) } else { Ok(()) }
         });
     }
+}
+
+/// Makes `command`, which was prepared before, start with `signals` blocked: those that come before
+/// it handles them are kept for it until it unblocks them.
+pub fn hold_signals(command: &mut Command, signals: SigSet) {
+    // SAFETY: the closure runs between fork and exec and makes one system call, of a set it owns.
+    unsafe { command.pre_exec(move || Ok(signals.thread_block()?)) };
 }
 
 fn reset_signals() {
