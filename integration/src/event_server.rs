@@ -91,6 +91,7 @@ impl EventServer {
         // Wakes the thread in accept(2) with EINVAL.
         nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).ok();
         acceptor.join().ok();
+        let _nobody_answers = lock(&self.shared.answer);
         for connection in lock(&self.shared.connections).drain(..) {
             connection.shutdown(Shutdown::Both).ok();
         }
@@ -131,8 +132,9 @@ fn accept(listener: &UnixListener, shared: &Shared) {
 fn serve(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     loop {
         let frame = Frame::read_from(stream)?;
-        let answer = *lock(&shared.answer);
-        let status = match answer {
+        // Held until it is answered: what is in the log was, also when the server is stopped.
+        let answer = lock(&shared.answer);
+        let status = match *answer {
             Answer::Hang => continue,
             Answer::Refuse => status(Code::UNAVAILABLE, "told to refuse"),
             Answer::Accept => match record(&frame.payload) {

@@ -41,7 +41,7 @@ pub struct Step {
     pub stderr: String,
     /// MiB printed on standard error, after the text.
     pub stderr_mib: usize,
-    /// Leaves a process behind that holds standard error open for three seconds.
+    /// Leaves a process behind that holds standard error open for five seconds.
     pub keep_stderr_open: bool,
     /// `create`, `exec`: hands the new process to the shim before the command returns, by forking
     /// twice, so that its exit can come before the runtime's.

@@ -150,11 +150,23 @@ impl Rig {
         self.lab.events().log().story_until(self.id(), last)
     }
 
-    /// What the shim holds and has made by now.
+    /// What the shim holds and has made, once that has come to rest: who was started a moment ago
+    /// may still be on its way to its program, and who has ended on its way out.
     ///
     /// # Errors
-    /// The shim is gone.
+    /// It does not, or the shim is gone.
     pub fn footprint(&self) -> Result<Footprint> {
+        wait::until("the footprint is at rest", || {
+            for child in self.shim.proc().children().into_iter().filter(|child| child.is_alive()) {
+                ensure!(!child.args()?.is_empty(), "{child:?} is about to be a program");
+            }
+            let (first, second) = (self.look()?, self.look()?);
+            ensure!(first == second, "{first}\n{second}");
+            Ok(second)
+        })
+    }
+
+    fn look(&self) -> Result<Footprint> {
         self.lab.footprint(&self.shim, &self.bundle)
     }
 
@@ -164,7 +176,7 @@ impl Rig {
     /// Something differs; the message lists it.
     pub fn unchanged_since(&self, before: &Footprint) -> Result<()> {
         wait::until("the footprint is as before", || {
-            let change = self.footprint()?.since(before, self.lab.shim().is_go());
+            let change = self.look()?.since(before, self.lab.shim().is_go());
             ensure!(change.is_empty(), "{}", change.join("\n"));
             Ok(())
         })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
+use wedge_integration::proc::wait_gone;
 use wedge_integration::{Env, Lab, Rig, ShimUnderTest, Spec, Stdio, payload, wait};
 
 /// For what no default could explain: each default is five seconds at least.
@@ -94,6 +95,7 @@ fn delete_needs_no_configuration() -> Result<()> {
     let rig = Rig::runc()?;
     rig.run()?;
     rig.shim.proc().signal(Signal::SIGKILL)?;
+    wait_gone(rig.shim.proc())?;
     rig.lab.configure("nonsense")?;
     let (answer, _) = rig.lab.delete(&rig.bundle)?;
     assert_eq!(answer.exit_status, 137);
@@ -111,10 +113,10 @@ fn a_runtime_command_is_killed_when_its_time_is_over() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::with_fake_runtime()?;
-    let rig = configured(lab, "timeouts.runtime_command = \"300ms\"")?;
+    let rig = configured(lab, "timeouts.runtime_command = \"3s\"")?;
     rig.run()?;
     let gate = rig.script().hold_before("pause")?;
-    let text = "did not end within 300ms and was killed";
+    let text = "did not end within 3s and was killed";
     let said = rig.shim.pause(rig.id()).err().map(|err| err.to_string()).unwrap_or_default();
     ensure!(said.ends_with(text), "{said:?}");
     gate.open()?;
@@ -154,7 +156,7 @@ fn events_hold_up_the_end_of_a_shim_as_long_as_is_configured() -> Result<()> {
     shim.delete(bundle.id(), "")?;
     let begun = Instant::now();
     shim.shutdown()?;
-    wedge_integration::proc::wait_gone(shim.proc())?;
+    wait_gone(shim.proc())?;
     ensure!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
     lab.finish()
 }

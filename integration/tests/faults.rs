@@ -100,7 +100,12 @@ fn a_runc_killed_in_a_hook_leaves_nothing() -> Result<()> {
     let root = PathBuf::from("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(&root)?.flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root]) {
-        fs::remove_dir(hierarchy.join(lab.namespace()).join(bundle.id())).ok();
+        let cgroup = hierarchy.join(lab.namespace()).join(bundle.id());
+        wait::until("the cgroup is removed", || {
+            // Who was in it when runc was killed has to leave.
+            let removed = if cgroup.exists() { fs::remove_dir(&cgroup) } else { Ok(()) };
+            removed.with_context(|| cgroup.display().to_string())
+        })?;
     }
     lab.finish()
 }
@@ -207,6 +212,7 @@ fn exits_reach_a_containerd_that_hung_for_a_while() -> Result<()> {
     let events = env.events()?;
     let container = env.container("c")?.start(["sleep", "1000"])?;
     let (shim, init) = (container.shim()?, container.init()?);
+    events.wait(container.id(), "start")?;
     env.daemon().signal(Signal::SIGSTOP)?;
     init.signal(Signal::SIGKILL)?;
     let begun = Instant::now();

@@ -59,7 +59,7 @@ fn issue_7496_a_busy_root_fails_delete_and_blocks_nobody() -> Result<()> {
 fn issue_9979_orphans_are_no_zombies() -> Result<()> {
     let rig = Rig::on(Lab::new()?, &Spec::new([payload::PATH, "pause"]).host_pid())?;
     rig.run()?;
-    let storm = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); (sleep 0.1 &); done; sleep 1000";
+    let storm = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); (sleep 3 &); done; sleep 1000";
     rig.exec("storm", ["sh", "-c", storm])?;
     wait::until("daemons are the shim's", || {
         let orphans = rig.shim.proc().children().len();

@@ -188,8 +188,12 @@ fn a_container_outlives_its_logger() -> Result<()> {
         Ok(())
     })?;
     container.exec(["echo", "alive"])?.assert_ok().assert_stdout("alive\n");
-    // Who writes to it is killed by SIGPIPE, and nobody else.
-    container.exec(["sh", "-c", "/bin/busybox echo x >/proc/1/fd/1"])?.assert_code(141);
+    // Who writes to it is killed by SIGPIPE, and nobody else, once the logger has ended.
+    wait::until("nobody reads", || {
+        let out = container.exec(["sh", "-c", "/bin/busybox echo x >/proc/1/fd/1"])?;
+        ensure!(out.code == 141, "{out}");
+        Ok(())
+    })?;
     assert_eq!(container.task()?.status, "RUNNING");
     container.remove()?;
     env.finish()

@@ -60,7 +60,9 @@ impl End {
         // One more reference, from a mount of the container's own.
         let mount = "touch /run/net && mount --bind /proc/self/ns/net /run/net &&";
         let script = if privileged { format!("{mount} {command}") } else { command };
-        let spec = Spec::new(["/bin/sh", "-c", &script]).memory_limit(MEMORY);
+        let spec = Spec::new(["/bin/sh", "-c", &script]);
+        let limited = matches!(self, End::OutOfMemory);
+        let spec = if limited { spec.memory_limit(MEMORY) } else { spec };
         let spec = if privileged { spec.privileged() } else { spec };
         if matches!(self, End::DaemonsOnHost) { spec.host_pid() } else { spec }
     }
@@ -194,8 +196,9 @@ impl Bench {
         for child in self.shim.proc().children() {
             match Self::held_by(child, bundle, namespaces) {
                 Ok(more) => held.extend(more),
-                // A process of the container that was reaped while this looked.
-                Err(_) if !child.path("status").exists() => {}
+                // A process of the container that has ended while this looked: it is in no
+                // namespace any more, reaped or not.
+                Err(_) if fs::read_link(child.path("ns/mnt")).is_err() => {}
                 Err(err) => return Err(err),
             }
         }

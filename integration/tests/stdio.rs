@@ -19,8 +19,9 @@ use wedge_integration::{
     Env, Lab, Output, Process, Rig, ShimUnderTest, Spec, Stdio, payload, wait,
 };
 
-/// How long Delete waits for output that somebody still holds open, and a little.
-const DRAIN: Duration = Duration::from_secs(13);
+/// More than the ten seconds Delete waits for output that somebody still holds open, and far less
+/// than who holds it here lives.
+const DRAIN: Duration = Duration::from_secs(25);
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a slow reader has to be slow")]
@@ -186,6 +187,11 @@ fn a_task_is_deleted_though_a_stranger_holds_its_output() -> Result<()> {
 fn a_process_has_its_three_descriptors_and_no_more() -> Result<()> {
     let env = Env::new()?;
     let container = env.container("clean")?.start(["sleep", "1000"])?;
+    wait::until("the init is its program", || {
+        let args = container.init()?.args()?;
+        ensure!(args == ["sleep", "1000"], "{args:?}");
+        Ok(())
+    })?;
     // containerd #3481.
     let out = container.exec(["ls", "/proc/1/fd"])?;
     out.assert_ok().assert_stdout("0\n1\n2\n");

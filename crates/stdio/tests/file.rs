@@ -120,7 +120,8 @@ async fn a_full_disk_stops_neither_the_process_nor_the_log() {
     let text = || fs::read_to_string(&path).unwrap();
     until("the disk is full", full).await;
     until("a line is in the file", || {
-        if full() {
+        // Nearly full is full before the next look.
+        if fs::metadata(&path).unwrap().len() > 32 << 10 {
             OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
         }
         text().contains("line ")

@@ -29,9 +29,14 @@ async fn fifty_megabytes_reach_a_slow_reader_byte_exact() {
     let mut client = fifos.reader("stdout");
     let read = thread(move || {
         let mut pattern = Pattern::new();
-        // Slow: small reads, each of which may lose the processor.
-        while pattern.read(&mut client, 1, 1500) > 0 {
-            std::thread::yield_now();
+        // Slow: small reads, and now and then one that may lose the processor.
+        for number in 0_u64.. {
+            if pattern.read(&mut client, 1, 1500) == 0 {
+                break;
+            }
+            if number.is_multiple_of(8) {
+                std::thread::yield_now();
+            }
         }
         pattern.at()
     });

@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 use wedge_integration::proc::{Proc, wait_gone};
 use wedge_integration::{Process, Rig};
 
-use crate::subject::{BY_THE_RUNTIME, Subject};
+use crate::counter::Counter;
+use crate::subject::{BY_THE_RUNTIME, Subject, pause};
 use crate::{skipped, sleeping};
 
 /// Each of these functions is a test with runc, and one with crun.
@@ -45,7 +46,7 @@ fn life(rig: &Rig) -> Result<()> {
     let pid = rig.run()?;
     let pids: Vec<u32> = rig.shim.pids(rig.id())?.processes.iter().map(|one| one.pid).collect();
     assert_eq!(pids, [pid]);
-    rig.shim.pause(rig.id())?;
+    pause(rig)?;
     rig.shim.resume(rig.id())?;
     let ran = rig.run_exec("e", &Process::new(["echo", "a"]))??;
     assert_eq!((ran.status, ran.stdout.as_str()), (0, "a\n"));
@@ -59,6 +60,13 @@ fn life(rig: &Rig) -> Result<()> {
 /// What that and the deletion are when they are all the runtime's.
 const LIFE: [&str; 10] =
     ["create", "start", "ps", "pause", "resume", "exec", "kill", "kill", "kill", "delete"];
+
+/// The commands, with one `pause` for those it took.
+fn life_of(counter: &Counter) -> Result<Vec<String>> {
+    let mut commands = counter.take()?;
+    commands.dedup_by(|next, last| next == last && next == "pause");
+    Ok(commands)
+}
 
 fn only_create_is_started(subject: Subject) -> Result<()> {
     let (rig, counter) = subject.counted(subject.name(), &sleeping(), "")?;
@@ -86,7 +94,7 @@ fn the_operator_can_have_all_by_the_runtime(subject: Subject) -> Result<()> {
     let state = rig.lab.state(&rig.bundle)?;
     ensure!(!state.contains("by the OCI runtime: "), "{state}");
     rig.shim.delete(rig.id(), "")?;
-    assert_eq!(counter.take()?, LIFE);
+    assert_eq!(life_of(&counter)?, LIFE);
     rig.close()
 }
 
@@ -99,7 +107,7 @@ fn a_wrapper_does_all_by_itself(subject: Subject) -> Result<()> {
     let reason = format!("by the OCI runtime: the OCI runtime is {}, not runc", counter.path());
     assert_eq!(state.matches(&reason).count(), 2, "{state}");
     rig.shim.delete(rig.id(), "")?;
-    assert_eq!(counter.take()?, LIFE);
+    assert_eq!(life_of(&counter)?, LIFE);
     rig.close()
 }
 
@@ -132,6 +140,7 @@ fn the_action_delete_removes_a_container(subject: Subject) -> Result<()> {
     let (rig, counter) = subject.counted(subject.name(), &sleeping(), "")?;
     let init = Proc(rig.run()?);
     rig.shim.proc().signal(Signal::SIGKILL)?;
+    wait_gone(rig.shim.proc())?;
     rig.lab.delete(&rig.bundle)?;
     wait_gone(init)?;
     assert_eq!(counter.take()?, ["create", "delete"]);

@@ -12,7 +12,7 @@ use wedge_integration::rpc::{Code, assert_refused};
 use wedge_integration::{Env, Fifos, Rig, Spec, wait};
 
 use crate::counter::Counter;
-use crate::subject::{BY_THE_RUNTIME, Refusals, Subject};
+use crate::subject::{BY_THE_RUNTIME, NOT_FROZEN, Refusals, Subject, pause};
 use crate::{skipped, sleeping};
 
 const RUNC: &str = "/usr/sbin/runc";
@@ -127,7 +127,12 @@ fn the_reason_is_told_once() -> Result<()> {
     let counter = Counter::of(env.dir(), "other", RUNC)?;
     let flag = format!("--runc-binary={}", counter.path());
     let container = env.container("c")?.flags([&flag]).start(["sleep", "1000"])?;
-    container.pause()?.assert_ok();
+    let paused = wait::until("it is paused", || {
+        let out = container.pause()?;
+        ensure!(!out.error_text().contains(NOT_FROZEN), "{out}");
+        Ok(out)
+    })?;
+    paused.assert_ok();
     container.resume()?.assert_ok();
     let text = "commands on this container are the OCI runtime's: the OCI runtime is ";
     env.daemon().wait_log(text)?;
@@ -158,7 +163,7 @@ fn behind_our_back(config: &str) -> Result<Refusals> {
     runc.pause(&rig)?;
     refusals.note(&rig, rig.shim.pause(rig.id()))?;
     runs(&["resume"])?;
-    rig.shim.pause(rig.id())?;
+    pause(&rig)?;
     runs(&["resume"])?;
     refusals.note(&rig, rig.shim.resume(rig.id()))?;
     runc.deletes(rig, refusals)

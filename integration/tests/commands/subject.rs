@@ -25,6 +25,20 @@ pub(crate) enum Subject {
     Crun,
 }
 
+/// What runc says on a busy machine, when it has not got to freeze a container.
+pub(crate) const NOT_FROZEN: &str = "unable to freeze";
+
+/// Freezes it by the shim, which may have the runtime do it.
+pub(crate) fn pause(rig: &Rig) -> Result<()> {
+    let answer = wait::until("it is paused", || {
+        let answer = rig.shim.pause(rig.id());
+        let again = answer.as_ref().is_err_and(|err| err.to_string().contains(NOT_FROZEN));
+        ensure!(!again, "{answer:?}");
+        Ok(answer)
+    })?;
+    Ok(answer?)
+}
+
 impl Subject {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -82,11 +96,11 @@ impl Subject {
         Ok(())
     }
 
-    /// Freezes it by the runtime. On a busy machine runc may not get to do it at once.
+    /// Freezes it by the runtime.
     pub(crate) fn pause(self, rig: &Rig) -> Result<()> {
         wait::until("it is paused", || {
             let out = self.call(rig, &["pause"], &[])?;
-            ensure!(!out.error_text().contains("unable to freeze"), "{out}");
+            ensure!(!out.error_text().contains(NOT_FROZEN), "{out}");
             out.assert_ok();
             Ok(())
         })

@@ -273,6 +273,8 @@ fn a_kill_is_answered_before_the_delete_that_it_leads_to() -> Result<()> {
         let early = answered.recv_timeout(Duration::from_millis(500));
         // Not even one more is held up.
         let more = shim.kill(id, "", 0, false);
+        // Which of the threads is the first to tell must not depend on them.
+        let deletes = rig.script().hold_before("delete")?;
         gate.open()?;
         ended?;
         ensure!(early.is_err(), "answered while the runtime hangs: {early:?}");
@@ -280,6 +282,7 @@ fn a_kill_is_answered_before_the_delete_that_it_leads_to() -> Result<()> {
         for expected in ["kill", "delete"] {
             let (call, answer) = answered.recv()?;
             ensure!(call == expected && answer.is_ok(), "{expected}: {call} {answer:?}");
+            deletes.open()?;
         }
         anyhow::Ok(())
     })?;

@@ -17,13 +17,15 @@ use crate::kill_and_reap;
 type Answer = Result<(), RpcError>;
 
 /// Makes two calls, the second when `hung` has returned. The first hangs at the gate until then,
-/// and the second has to wait for it, before it calls the runtime. Returns the answers as they come.
+/// and the second has to wait for it, before it calls the runtime for `command`, if it does: that
+/// is held until there is an answer, so that the order of the answers is that of the calls, and not
+/// of the threads of this test. Returns the answers as they come.
 fn while_it_hangs(
     rig: &Rig,
     gate: &Gate,
     first: impl FnOnce(&ShimProcess) -> Answer + Send,
     hung: impl FnOnce() -> Result<()>,
-    second: impl FnOnce(&ShimProcess) -> Answer + Send,
+    (command, second): (&str, impl FnOnce(&ShimProcess) -> Answer + Send),
 ) -> Result<[(&'static str, Answer); 2]> {
     let (done, answers) = mpsc::channel();
     thread::scope(|scope| {
@@ -34,10 +36,16 @@ fn while_it_hangs(
         // Far more than it takes when nothing holds it up.
         let early = answers.recv_timeout(Duration::from_millis(500));
         let (called, still) = (called?, rig.script().commands()?);
+        // A call reads the script when it begins, so this is not for the first.
+        let next = rig.script().gate(command, "next");
+        let before = Pause { wait_for: Some(next.path()), ..Pause::default() };
+        rig.script().script(command, Step { before, ..Step::default() })?;
         gate.open()?;
         ensure!(early.is_err(), "answered at the gate: {early:?}");
         ensure!(called == still, "called at the gate: {still:?}");
-        Ok([answers.recv()?, answers.recv()?])
+        let answer = answers.recv()?;
+        next.open()?;
+        Ok([answer, answers.recv()?])
     })
 }
 
@@ -47,7 +55,7 @@ fn in_turn(
     gate: &Gate,
     first: impl FnOnce(&ShimProcess) -> Answer + Send,
     hung: impl FnOnce() -> Result<()>,
-    second: impl FnOnce(&ShimProcess) -> Answer + Send,
+    second: (&str, impl FnOnce(&ShimProcess) -> Answer + Send),
 ) -> Result<()> {
     let answers = while_it_hangs(rig, gate, first, hung, second)?;
     ensure!(matches!(&answers, [("first", Ok(())), ("second", Ok(()))]), "{answers:?}");
@@ -74,7 +82,7 @@ fn a_checkpoint_is_answered_before_the_delete_that_it_leads_to() -> Result<()> {
         &gate,
         |shim| checkpoint(&rig, shim, true),
         || rig.story_until("exit 137").map(drop),
-        |shim| shim.delete(rig.id(), "").map(drop),
+        ("delete", |shim| shim.delete(rig.id(), "").map(drop)),
     )?;
     assert_eq!(rig.story_until("delete")?, ["create", "start", "exit 137", "delete 137"]);
     rig.close()
@@ -91,7 +99,7 @@ fn a_checkpoint_waits_for_another() -> Result<()> {
         &gate,
         |shim| checkpoint(&rig, shim, false),
         || gate.wait_reached(),
-        |shim| checkpoint(&rig, shim, true),
+        ("checkpoint", |shim| checkpoint(&rig, shim, true)),
     )?;
     rig.end()
 }
@@ -107,7 +115,7 @@ fn a_pause_waits_for_a_checkpoint() -> Result<()> {
         &gate,
         |shim| checkpoint(&rig, shim, false),
         || gate.wait_reached(),
-        |shim| shim.pause(rig.id()),
+        ("pause", |shim| shim.pause(rig.id())),
     )?;
     rig.shim.resume(rig.id())?;
     rig.end()
@@ -131,7 +139,7 @@ fn a_container_that_ends_while_it_is_paused_is_not_left_frozen() -> Result<()> {
             kill_and_reap(init)?;
             rig.story_until("exit 137").map(drop)
         },
-        |shim| shim.delete(rig.id(), "").map(drop),
+        ("delete", |shim| shim.delete(rig.id(), "").map(drop)),
     )?;
     assert_eq!(rig.script().commands()?, ["create", "start", "pause", "resume", "delete"]);
     // No pause after the exit.
@@ -197,7 +205,7 @@ fn a_delete_waits_for_the_create_of_its_container() -> Result<()> {
         &gate,
         |_| rig.create().map(drop),
         || gate.wait_reached(),
-        |shim| shim.delete(rig.id(), "").map(drop),
+        ("delete", |shim| shim.delete(rig.id(), "").map(drop)),
     )?;
     assert_eq!(rig.story_until("delete")?, ["create", "exit 137", "delete 137"]);
     rig.close()
@@ -214,7 +222,7 @@ fn a_delete_during_a_create_that_fails_finds_nothing() -> Result<()> {
         &gate,
         |_| rig.create().map(drop),
         || gate.wait_reached(),
-        |shim| shim.delete(rig.id(), "").map(drop),
+        ("delete", |shim| shim.delete(rig.id(), "").map(drop)),
     )?;
     answers.sort_by_key(|(call, _)| *call);
     let [(_, created), (_, deleted)] = answers;

@@ -94,7 +94,9 @@ fn close_io_hangs_a_terminal_up() -> Result<()> {
     let rig = Rig::runc()?;
     rig.run()?;
     let mut io = rig.lab.terminal("exec")?;
-    rig.shim.exec(rig.id(), "cat", &Process::new(["cat"]), io.stdio())?;
+    // The signal goes to the leader of the session; who reads sees the end, maybe before that.
+    let reader = Process::new(["sh", "-c", "cat; sleep 1000"]);
+    rig.shim.exec(rig.id(), "cat", &reader, io.stdio())?;
     rig.shim.start(rig.id(), "cat")?;
     io.write(b"typed\n")?;
     // Once by the terminal's echo, once by cat.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Bench, Setup, path_of, until};
+use crate::support::{Bench, Process, Setup, path_of, until};
 
 /// Whether there is nothing but cgroup v2 here.
 fn unified() -> bool {
@@ -106,6 +106,11 @@ fn one_that_is_full_may_soon_have_room() {
         let leave = async {
             until("the limit was reached", || refused().then_some(())).await;
             bench.signal(&lodger, 9);
+            // It has left when it was reaped. The exec waits for it on this thread, however long.
+            while Process::read(lodger.pid).is_some() {
+                bench.reaper.collect();
+                std::thread::yield_now();
+            }
         };
         let process = bench.process(&["true"]);
         let (done, ()) = tokio::join!(bench.exec(&process), leave);

@@ -80,8 +80,8 @@ fn stops_wait_for_a_grace_period() -> Result<()> {
     let container = pod.run(&node, "refuses", &["sh", "-c", refuses])?;
     container.wait_log("ready")?;
     let begun = Instant::now();
-    container.stop(1)?;
-    ensure!(begun.elapsed() >= Duration::from_secs(1), "it was killed before its time");
+    container.stop(3)?;
+    ensure!(begun.elapsed() >= Duration::from_secs(3), "it was killed before its time");
     let status = container.status()?;
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
     container.wait_log("asked\n")?;

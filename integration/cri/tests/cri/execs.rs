@@ -66,13 +66,13 @@ fn probes_leave_nothing_behind() -> Result<()> {
         node.ctr().tasks()?.into_iter().map(|task| task.id).filter(|id| id != pod.id()).collect();
     let probe = |command: &[&str]| -> Result<()> {
         for id in &containers {
-            let ran = wedge_cri_tests::Container::known(&node, id).try_exec(command, 1)?;
+            let ran = wedge_cri_tests::Container::known(&node, id).try_exec(command, 10)?;
             let expected = i32::from(command != ["cat", "/tmp/ready"]);
             ensure!(ran.code == expected, "{command:?}: {ran:?}");
         }
         Ok(())
     };
-    probe(&["cat", "/tmp/ready"])?;
+    wait::until("both are ready", || probe(&["cat", "/tmp/ready"]))?;
     let before = shim.holdings()?;
     for _ in 0..rounds {
         let next = Instant::now() + Duration::from_millis(period);

@@ -132,10 +132,12 @@ fn dies(node: &Node, pod: &Pod, containers: &[&str]) -> Result<()> {
     for id in containers {
         Container::known(node, id).wait()?;
     }
-    let bundles = node.dir().join("state/io.containerd.runtime.v2.task/k8s.io");
     wait::until("containerd has cleaned up after the shim", || {
         for id in containers.iter().chain([&pod.id()]) {
-            ensure!(!bundles.join(id).exists(), "bundle {id}");
+            for place in ["state/io.containerd.runtime.v2.task/k8s.io", "runc/k8s.io"] {
+                let path = node.dir().join(place).join(id);
+                ensure!(!path.exists(), "{}", path.display());
+            }
         }
         Ok(())
     })

@@ -29,12 +29,15 @@ fn an_exec_has_a_terminal_that_changes_its_size() -> Result<()> {
     let container = pod.run(&node, "main", &["sleep", "1000"])?;
     let mut stream = container.exec_stream(&["sh"], true, true)?;
     stream.resize(133, 44)?;
-    stream.write("tty; until stty size | grep '44 133'; do sleep 0.1; done\r")?;
-    stream.wait_stdout("44 133")?;
+    // What is typed is echoed, so it must not hold what is waited for.
+    stream.write("tty; until stty size | grep -q '44 133'; do sleep 0.1; done; echo si''zed\r")?;
+    stream.wait_stdout("sized\r\n")?;
     stream.write("sleep 1001\r")?;
-    wait::until("the command runs", || container.shell("pidof sleep | grep ' '").map(drop))?;
+    wait::until("the command runs", || container.shell("ps | grep -q 'sleep 100[1]'").map(drop))?;
     stream.write("\x03")?;
-    wait::until("it is interrupted", || container.shell("! pidof sleep | grep ' '").map(drop))?;
+    wait::until("it is interrupted", || {
+        container.shell("! ps | grep -q 'sleep 100[1]'").map(drop)
+    })?;
     stream.write("echo the code was $?\r")?;
     stream.wait_stdout("the code was 130")?;
     stream.write("exit 3\r")?;

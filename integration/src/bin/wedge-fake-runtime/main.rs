@@ -127,7 +127,7 @@ fn print_noise(step: &Step, bundle: Option<&Path>) -> Result<()> {
     }
     if let (true, Some(bundle)) = (step.keep_stderr_open, bundle) {
         let mut holder = Command::new(helper("wedge-payload")?);
-        holder.arg("hold").arg(bundle).arg("3000");
+        holder.arg("hold").arg(bundle).arg("5000");
         holder.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     }
     Ok(())

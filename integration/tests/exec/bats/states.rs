@@ -6,7 +6,7 @@ use serde_json::json;
 use wedge_integration::proc::{self, Proc};
 use wedge_integration::protos::api::Status;
 use wedge_integration::rpc::{Code, assert_refused};
-use wedge_integration::{Lab, Process, Stdio};
+use wedge_integration::{Lab, Process, Stdio, payload, wait};
 
 use super::{sh, skipped};
 use crate::pair::{Outcome, Pair, Side};
@@ -101,8 +101,13 @@ fn an_exec_takes_room_for_two_processes() -> Result<()> {
     let (stdout, stderr) = (String::new(), String::new());
     let ran = Outcome::Ended { status: 0, stdout, stderr };
     for (limit, outcome) in [(2, Outcome::Refused(text.to_owned())), (3, ran)] {
-        let spec = Pair::spec().set("/linux/resources/pids", json!({ "limit": limit }));
-        let side = Side::start(&lab, "native", &spec)?;
+        let side = Side::start(&lab, "native", &Pair::spec())?;
+        wait::until("the init is its program, one thread", || {
+            let args = side.init.args()?;
+            ensure!(args == [payload::PATH, "pause"], "{args:?}");
+            Ok(())
+        })?;
+        side.shim.update(side.id(), &json!({ "pids": { "limit": limit } }).to_string())?;
         assert_eq!(side.run(&lab, &Process::new(["true"]))?, outcome, "{limit}");
         side.end()?;
     }
