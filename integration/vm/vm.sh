@@ -21,7 +21,8 @@
 #                     environment is PATH, HOME, LANG and TERM only
 #   --cwd DIR         working directory ($PWD where the VM has it, else /)
 #   --systemd         boot systemd as PID 1 and run COMMAND as a unit
-#   --timeout SEC     kill the VM after that long (600); the exit code is 124
+#   --timeout SEC     kill the VM after that long (600), its kernel having said what
+#                     it does; the exit code is 124
 #   --console FILE    keep the kernel's console log
 #   --accel ACCEL     QEMU accelerator (tcg,thread=multi), e.g. kvm
 #   --cpu MODEL       QEMU CPU model (Nehalem,+rdrand; host with --accel kvm*)
@@ -231,12 +232,12 @@ exec {lock}>&-
 # the exit code comes back.
 
 job=$(mktemp -d)
-children=()
+children=() watcher=
 
 cleanup() {
     set +e
     trap - ERR
-    kill "${children[@]}" 2>/dev/null
+    kill "${children[@]}" $watcher 2>/dev/null
     wait
     rm -rf "$job"
 }
@@ -286,6 +287,8 @@ kernel_args=(
     mitigations=off init_on_alloc=0 cryptomgr.notests rcupdate.rcu_expedited=1
     # The host may be slow; that is neither a lockup nor a bad clock.
     nowatchdog rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable
+    # What it does when its time is over goes to the console: backtraces of all CPUs, and all tasks.
+    unknown_nmi_panic panic_print=0x41
 )
 
 [[ $console ]] || console=$job/console
@@ -331,7 +334,16 @@ else
     )
 fi
 
-"${tied[@]}" timeout --foreground -k 5 "$timeout" "${tied[@]}" "${qemu[@]}" \
+# A VM that hangs says where, before it is killed.
+mkfifo "$job/monitor.in" "$job/monitor.out" "$job/silence"
+qemu+=(-chardev "pipe,id=monitor,path=$(comma "$job/monitor")" -mon chardev=monitor)
+"${tied[@]}" cat "$job/monitor.out" >/dev/null & children+=($!)
+# read, unlike sleep, is no process that would stay.
+"${tied[@]}" bash -c 'read -rt "$1" <>"$2"; echo nmi >"$3"' - "$timeout" "$job/silence" \
+    "$job/monitor.in" &
+watcher=$!
+
+"${tied[@]}" timeout --foreground -k 5 $((timeout + 20)) "${tied[@]}" "${qemu[@]}" \
     <&$input 2>"$job/qemu.log" &
 vm=$! status=0
 children+=($vm)
@@ -357,7 +369,7 @@ fi
     sed '/Kernel panic/q' "$console" | tail -n 20
     cat "$job/qemu.log"
 } >&2
-if ((status == 124 || status == 137)); then
+if ((status == 124 || status == 137)) || ! kill -0 $watcher 2>/dev/null; then
     echo "vm.sh: killed after $timeout seconds" >&2
     exit 124
 fi
