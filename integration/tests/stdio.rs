@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 use std::io::{Read, pipe};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::time::{Duration, Instant};
 use std::{fs, mem, thread};
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -218,12 +220,7 @@ fn an_exit_waits_a_little_for_its_output_to_be_read() -> Result<()> {
     }
     let rig = Rig::telling(Lab::new()?, &Spec::new(["sleep", "1000"]))?;
     rig.run()?;
-    let path = rig.lab.dir().join("unread");
-    mkfifo(&path, Mode::S_IRWXU)?;
-    // Nobody reads it.
-    let nonblock = OFlag::O_NONBLOCK.bits();
-    let mut client = fs::File::options().read(true).custom_flags(nonblock).open(&path)?;
-    let stdio = Stdio { stdout: path.to_string_lossy().into_owned(), ..Stdio::null() };
+    let (mut client, stdio) = unread(&rig)?;
     rig.shim.exec(rig.id(), "e", &Process::new(["echo", "text"]), &stdio)?;
     let begun = Instant::now();
     rig.shim.start(rig.id(), "e")?;
@@ -234,6 +231,43 @@ fn an_exit_waits_a_little_for_its_output_to_be_read() -> Result<()> {
     assert_eq!(&text, b"text\n");
     rig.shim.delete(rig.id(), "e")?;
     rig.end()
+}
+
+/// A FIFO that is open at its other end, and not read.
+fn unread(rig: &Rig) -> Result<(fs::File, Stdio)> {
+    let path = rig.lab.dir().join("unread");
+    mkfifo(&path, Mode::S_IRWXU)?;
+    let nonblock = OFlag::O_NONBLOCK.bits();
+    let client = fs::File::options().read(true).custom_flags(nonblock).open(&path)?;
+    let stdio = Stdio { stdout: path.to_string_lossy().into_owned(), ..Stdio::null() };
+    Ok((client, stdio))
+}
+
+/// Also when it has waited for its execs before.
+#[test]
+fn the_exit_of_an_init_that_had_execs_waits_for_its_output_too() -> Result<()> {
+    if ShimUnderTest::skips_go("it does not wait for clients")? {
+        return Ok(());
+    }
+    // An exec outlives its init only in a pid namespace that is not their own.
+    let spec = Spec::new(["sh", "-c", "echo text; exec sleep 1000"]).host_pid();
+    let rig = Rig::on(Lab::new()?, &spec)?;
+    let (client, stdio) = unread(&rig)?;
+    rig.shim.create(&rig.bundle, &stdio)?;
+    rig.shim.start(rig.id(), "")?;
+    rig.exec("e", ["sleep", "1000"])?;
+    wait::until("the output has come", || {
+        let mut output = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+        ensure!(poll(&mut output, PollTimeout::ZERO)? == 1, "not yet");
+        Ok(())
+    })?;
+    let begun = Instant::now();
+    rig.shim.kill(rig.id(), "", 15, false)?;
+    assert_eq!(rig.shim.wait(rig.id(), "")?.status, 143);
+    ensure!(begun.elapsed() >= Duration::from_millis(250), "{:?}", begun.elapsed());
+    let story = rig.story_until("exit 143")?;
+    assert_eq!(story[story.len() - 2..], ["exit e 137", "exit 143"], "{story:?}");
+    rig.retire()
 }
 
 /// containerd #8924: nodes give services a low soft limit and a high hard one.

@@ -8,15 +8,20 @@ use wedge_reaper::Exit;
 #[derive(Debug, Default)]
 pub struct ExitGate {
     execs: usize,
-    init_ended: bool,
+    closed: bool,
     held: Option<Exit>,
 }
 
 impl ExitGate {
+    /// Init was reaped: no exec begins any more.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// An exec is about to start. Refused (`false`) once init has ended.
     #[must_use]
     pub fn exec_begins(&mut self) -> bool {
-        if self.init_ended {
+        if self.closed {
             return false;
         }
         self.execs += 1;
@@ -31,10 +36,10 @@ impl ExitGate {
         if self.execs == 0 { self.held.take() } else { None }
     }
 
-    /// Init was reaped. Returns its exit when no exec is left, else holds it.
+    /// Init's exit may be told. Returns it when no exec is left, else holds it.
     #[must_use = "init's exit must be published"]
     pub fn init_ended(&mut self, exit: Exit) -> Option<Exit> {
-        self.init_ended = true;
+        self.close();
         if self.execs == 0 {
             return Some(exit);
         }
@@ -92,16 +97,27 @@ mod tests {
         assert_eq!(gate.exec_ended(), None);
     }
 
+    /// Its output may be waited for meanwhile.
+    #[test]
+    fn between_its_end_and_its_exit_init_lets_no_exec_in_and_is_not_told() {
+        let mut gate = ExitGate::default();
+        assert!(gate.exec_begins());
+        gate.close();
+        assert!(!gate.exec_begins());
+        assert_eq!(gate.exec_ended(), None);
+        assert_eq!(gate.init_ended(exit()), Some(exit()));
+    }
+
     proptest! {
         #[test]
-        fn init_comes_last_and_once(steps in proptest::collection::vec(0..4_u8, 0..60)) {
+        fn init_comes_last_and_once(steps in proptest::collection::vec(0..5_u8, 0..60)) {
             let mut gate = ExitGate::default();
-            let (mut running, mut ended, mut published) = (0_usize, false, 0);
+            let (mut running, mut closed, mut ended, mut published) = (0_usize, false, false, 0);
             for step in steps {
                 match step {
                     0 => {
                         let begun = gate.exec_begins();
-                        prop_assert_eq!(begun, !ended);
+                        prop_assert_eq!(begun, !closed);
                         running += usize::from(begun);
                     }
                     1 if running > 0 => {
@@ -112,12 +128,16 @@ mod tests {
                         }
                     }
                     2 if !ended => {
-                        ended = true;
+                        (closed, ended) = (true, true);
                         let passed = gate.init_ended(exit());
                         prop_assert_eq!(passed.is_some(), running == 0);
                         published += usize::from(passed.is_some());
                     }
                     3 => published += usize::from(gate.give_up().is_some()),
+                    4 => {
+                        closed = true;
+                        gate.close();
+                    }
                     _ => {}
                 }
                 prop_assert!(published <= 1);

@@ -66,9 +66,10 @@ impl Task {
 
     async fn init_ended(self: &Arc<Self>, exit: Exit) {
         // From here on no exec starts, whatever the commands below take.
-        let passed = lock(&self.exit_gate).init_ended(exit);
+        lock(&self.exit_gate).close();
         self.kill_the_rest().await;
         self.init.output_taken(OUTPUT_TAKEN).await;
+        let passed = lock(&self.exit_gate).init_ended(exit);
         match passed {
             Some(exit) => self.publish(&self.init, exit),
             None => self.give_up_later(),
