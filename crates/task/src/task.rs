@@ -219,6 +219,8 @@ impl Task {
 
     async fn set_freezer(&self, op: Op, command: Command, done: Event) -> Result<()> {
         let _turn = self.init.turn.lock().await;
+        // A signal for all freezes the container and thaws it again.
+        self.kills_are_answered().await;
         self.init.lifecycle().begin(op)?;
         let result = self.command(command).await;
         let ended = self.settle_freezer(result.is_ok(), done);

@@ -121,6 +121,23 @@ fn a_pause_waits_for_a_checkpoint() -> Result<()> {
     rig.end()
 }
 
+/// A signal for all freezes and thaws: a pause in between would be refused, or undone.
+#[test]
+fn a_pause_waits_for_a_kill() -> Result<()> {
+    let rig = Rig::fake()?;
+    rig.run()?;
+    let gate = rig.script().hold_after("kill")?;
+    in_turn(
+        &rig,
+        &gate,
+        |shim| shim.kill(rig.id(), "", 18, true),
+        || gate.wait_reached(),
+        ("pause", |shim| shim.pause(rig.id())),
+    )?;
+    rig.shim.resume(rig.id())?;
+    rig.end()
+}
+
 /// Nobody could delete what is left frozen: "cannot delete container … that is not stopped: paused".
 #[test]
 fn a_container_that_ends_while_it_is_paused_is_not_left_frozen() -> Result<()> {
