@@ -20,6 +20,8 @@ shift
 options=()
 [[ $profile == *-systemd ]] && options+=(--systemd --env WEDGE_TEST_CGROUPS=systemd)
 [[ $profile == *-affinity ]] && options+=(--cpus 4 --append nohz_full=1-3)
+# Directories of its own hide these.
+[[ $PWD == /tmp/* || $PWD == /run/* ]] && options+=(--share "$PWD:ro")
 export VM_CACHE=${VM_CACHE:-target/vm}
 
 # The kernel is one that apt knows of, which it may not yet, or no more.
