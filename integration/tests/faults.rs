@@ -227,7 +227,11 @@ fn exits_reach_a_containerd_that_hung_for_a_while() -> Result<()> {
     assert_eq!(container.delete()?, 137);
     let mut story = events.story_until(container.id(), "delete")?;
     println!("{story:?}");
-    story.dedup();
+    // It has copies of what it did not answer, in connections that it takes up in any order.
+    let exits: Vec<usize> = (0..story.len()).filter(|&at| story[at] == "exit 137").collect();
+    for &repeated in exits.iter().skip(1).rev() {
+        story.remove(repeated);
+    }
     assert_eq!(story, ["create", "start", "exit 137", "delete 137"]);
     env.finish()
 }

@@ -59,7 +59,7 @@ fn cruns_commands_come_between_ours() {
         bench.by_runc("kill", &["KILL"]).await;
         bench.ended().await;
         let cgroups = bench.cgroups();
-        container.delete().await.unwrap();
+        bench.delete(&container).await;
         bench.assert_gone(&cgroups);
     });
     Setup::crun().run(async |bench| {

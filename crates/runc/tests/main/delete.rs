@@ -58,7 +58,7 @@ fn who_is_left_in_a_shared_pid_namespace_goes_with_it() {
         let (container, cgroups) = (bench.container(), bench.cgroups());
         bench.kill_init().await;
         assert_eq!(bench.members(), 1);
-        container.delete().await.unwrap();
+        bench.delete(&container).await;
         bench.assert_gone(&cgroups);
     });
 }

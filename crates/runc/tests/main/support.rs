@@ -194,6 +194,16 @@ impl Bench<'_> {
         }
     }
 
+    /// Deletes the container with who is left in it. On a busy machine one who was killed may not
+    /// get to end in the second that is given to it.
+    pub(crate) async fn delete(&self, container: &Container) {
+        let end = Instant::now() + LIMIT;
+        while let Err(failure) = container.delete().await {
+            let again = format!("{failure:?}").contains("failed to remove");
+            assert!(again && Instant::now() < end, "{failure:?}");
+        }
+    }
+
     /// What runc says when it refuses a command.
     pub(crate) async fn runc_refuses(&self, command: &str, args: &[&str]) -> String {
         let args = [&[command, self.setup.id()], args].concat();

@@ -219,6 +219,10 @@ fn a_helper_that_dies_without_having_listened() {
 fn what_a_helper_says_is_heard_though_it_was_reaped() {
     Setup::new().run(async |bench| {
         let (process, text) = failing_early(bench);
+        // The nursery sleeps again when it has forked.
+        let nursery = Process::read(bench.host.helper_pid().unwrap()).unwrap();
+        let slept = || nursery.status("voluntary_ctxt_switches").parse::<u64>().unwrap();
+        let before = slept();
         let mut exec = std::pin::pin!(bench.error(&process));
         // It is started, and then nobody listens until the last of it is gone.
         tokio::select! {
@@ -226,7 +230,10 @@ fn what_a_helper_says_is_heard_though_it_was_reaped() {
             error = &mut exec => panic!("{error}"),
             () = std::future::ready(()) => {}
         }
-        until("the helper was reaped", || (Process::children().len() == 2).then_some(())).await;
+        until("the helper was reaped", || {
+            (slept() > before && Process::children().len() == 2).then_some(())
+        })
+        .await;
         assert_eq!(exec.await, text);
     });
 }
