@@ -134,20 +134,20 @@ fn serve(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
         let frame = Frame::read_from(stream)?;
         // Held until it is answered: what is in the log was, also when the server is stopped.
         let answer = lock(&shared.answer);
-        let status = match *answer {
+        let recorded = match *answer {
             Answer::Hang => continue,
-            Answer::Refuse => status(Code::UNAVAILABLE, "told to refuse"),
-            Answer::Accept => match record(&frame.payload) {
-                Ok(event) => {
-                    shared.log.push(event);
-                    Status::new()
-                }
-                Err(error) => status(Code::INVALID_ARGUMENT, &error.to_string()),
-            },
+            Answer::Refuse => Err(status(Code::UNAVAILABLE, "told to refuse")),
+            Answer::Accept => record(&frame.payload)
+                .map_err(|error| status(Code::INVALID_ARGUMENT, &error.to_string())),
+        };
+        let (event, status) = match recorded {
+            Ok(event) => (Some(event), Status::new()),
+            Err(status) => (None, status),
         };
         let response = Response { status: MessageField::some(status), ..Response::default() };
         let payload = response.write_to_bytes()?;
         Frame { stream: frame.stream, kind: RESPONSE, payload }.write_to(stream)?;
+        event.into_iter().for_each(|event| shared.log.push(event));
     }
 }
 

@@ -157,8 +157,10 @@ impl Rig {
     /// It does not, or the shim is gone.
     pub fn footprint(&self) -> Result<Footprint> {
         wait::until("the footprint is at rest", || {
-            for child in self.shim.proc().children().into_iter().filter(|child| child.is_alive()) {
-                ensure!(!child.args()?.is_empty(), "{child:?} is about to be a program");
+            for child in self.shim.proc().children() {
+                let ended = !child.is_alive();
+                ensure!(!ended || self.lab.shim().is_go(), "{child:?} is not reaped");
+                ensure!(ended || !child.args()?.is_empty(), "{child:?} is about to be a program");
             }
             let (first, second) = (self.look()?, self.look()?);
             ensure!(first == second, "{first}\n{second}");

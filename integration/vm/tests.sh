@@ -20,7 +20,7 @@ shift
 options=()
 [[ $profile == *-systemd ]] && options+=(--systemd --env WEDGE_TEST_CGROUPS=systemd)
 [[ $profile == *-affinity ]] && options+=(--cpus 4 --append nohz_full=1-3)
-# Directories of its own hide these.
+# The VM has its own, which would hide the checkout.
 [[ $PWD == /tmp/* || $PWD == /run/* ]] && options+=(--share "$PWD:ro")
 export VM_CACHE=${VM_CACHE:-target/vm}
 

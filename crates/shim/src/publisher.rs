@@ -5,8 +5,8 @@
 //! Go's publisher puts a failed event back at the end of its queue and gives up after some 15 s,
 //! so a restart of containerd loses and reorders events, and docker and CRI rely on their order.
 //! Here the head of the queue is tried until it is accepted, over a connection made when needed.
-//! An event may arrive twice: when containerd took it and the answer was lost. A containerd that hung
-//! answers nobody; the copies it has in its connections it may then take in any order.
+//! An event may arrive twice: when containerd took it and the answer was lost. A containerd that hung,
+//! and wakes up, may take the copies that wait in its connections in any order.
 
 mod channel;
 mod feed;

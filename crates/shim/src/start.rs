@@ -161,8 +161,7 @@ fn server(
         .stderr(Stdio::null());
     memory::keep_little(&mut command);
     // PATH and the like, and from older daemons TTRPC_ADDRESS, come with the environment.
-    wedge_sys::prepare_child(&mut command, false);
-    wedge_sys::hold_signals(&mut command, serve::HANDLED.into_iter().collect());
+    wedge_sys::prepare_server(&mut command, serve::HANDLED.into_iter().collect());
     Ok(command)
 }
 

@@ -42,7 +42,7 @@ pub use pty::open_pty_peer;
 #[cfg(feature = "testing")]
 pub use seccomp_filter::seccomp_filter_of;
 pub use signals::ignore_termination;
-pub use spawn::{hold_signals, prepare_child};
+pub use spawn::{prepare_child, prepare_server};
 pub use tty::{is_tty, set_window_size};
 pub use user_namespace::spawn_in_user_namespace;
 pub use wait::{Ended, Reaped, reap_next};

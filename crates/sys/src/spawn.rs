@@ -17,13 +17,25 @@ use crate::limit::{inherited_descriptor_limit, set_descriptor_limit};
 /// through the OCI runtime. The parent-death signal fires when the *thread* that forked ends
 /// (prctl(2)), so such a command must be spawned from a thread that lives as long as the process.
 pub fn prepare_child(command: &mut Command, die_with_parent: bool) {
+    prepare(command, SigSet::empty(), die_with_parent);
+}
+
+/// As [`prepare_child`], with `held` blocked: those that come before it handles them are kept for
+/// it until it unblocks them.
+pub fn prepare_server(command: &mut Command, held: SigSet) {
+    prepare(command, held, false);
+}
+
+fn prepare(command: &mut Command, blocked: SigSet, die_with_parent: bool) {
     let parent = std::process::id();
     let descriptors = inherited_descriptor_limit();
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
     // allowed: it makes system calls on its own stack and neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(move || {
-            reset_signals();
+            // First of all, that none comes in between.
+            blocked.thread_set_mask()?;
+            reset_dispositions();
             if let Some(limit) = &descriptors {
                 set_descriptor_limit(limit)?;
             }
@@ -32,14 +44,7 @@ pub fn prepare_child(command: &mut Command, die_with_parent: bool) {
     }
 }
 
-/// Makes `command`, which was prepared before, start with `signals` blocked: those that come before
-/// it handles them are kept for it until it unblocks them.
-pub fn hold_signals(command: &mut Command, signals: SigSet) {
-    // SAFETY: the closure runs between fork and exec and makes one system call, of a set it owns.
-    unsafe { command.pre_exec(move || Ok(signals.thread_block()?)) };
-}
-
-fn reset_signals() {
+fn reset_dispositions() {
     // The kernel's struct sigaction, all zero: SIG_DFL, no flags, empty mask. libc's wrapper would
     // refuse signals 32 and 33, which a parent may have ignored all the same.
     let default = [0_u64; 4];
@@ -57,18 +62,6 @@ fn reset_signals() {
             )
         };
     }
-    let empty = 0_u64;
-    // SAFETY: `empty` is a kernel signal set of the size given and lives for the call; the old
-    // mask is not asked for.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const empty,
-            std::ptr::null_mut::<u64>(),
-            mask_size,
-        )
-    };
 }
 
 /// Neither allocates nor takes a lock: it also runs in a forked child.

@@ -71,7 +71,7 @@ impl Task {
 
     /// The exit that a kill leads to may be known before the OCI runtime has returned from the kill.
     /// containerd deletes the container then, and closes the connection when that is answered: who
-    /// called Kill would be told that it failed.
+    /// called Kill would be told that it failed. Kills that come meanwhile are waited for too.
     pub(crate) async fn kills_are_answered(&self) {
         // It fails when the sender is gone, which is ours.
         self.kills.subscribe().wait_for(|count| *count == 0).await.ok();

@@ -13,7 +13,7 @@ pub struct ExitGate {
 }
 
 impl ExitGate {
-    /// Init was reaped: no exec begins any more.
+    /// Init has ended: no exec begins any more.
     pub fn close(&mut self) {
         self.closed = true;
     }
@@ -38,7 +38,7 @@ impl ExitGate {
 
     /// Init's exit may be told. Returns it when no exec is left, else holds it.
     #[must_use = "init's exit must be published"]
-    pub fn init_ended(&mut self, exit: Exit) -> Option<Exit> {
+    pub fn release_init(&mut self, exit: Exit) -> Option<Exit> {
         self.close();
         if self.execs == 0 {
             return Some(exit);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn without_execs_init_passes() {
-        assert_eq!(ExitGate::default().init_ended(exit()), Some(exit()));
+        assert_eq!(ExitGate::default().release_init(exit()), Some(exit()));
     }
 
     #[test]
@@ -81,7 +81,7 @@ mod tests {
         let mut gate = ExitGate::default();
         assert!(gate.exec_begins());
         assert!(gate.exec_begins());
-        assert_eq!(gate.init_ended(exit()), None);
+        assert_eq!(gate.release_init(exit()), None);
         assert!(!gate.exec_begins());
         assert_eq!(gate.exec_ended(), None);
         assert_eq!(gate.exec_ended(), Some(exit()));
@@ -92,7 +92,7 @@ mod tests {
     fn giving_up_releases_init_once() {
         let mut gate = ExitGate::default();
         assert!(gate.exec_begins());
-        assert_eq!(gate.init_ended(exit()), None);
+        assert_eq!(gate.release_init(exit()), None);
         assert_eq!(gate.give_up(), Some(exit()));
         assert_eq!(gate.exec_ended(), None);
     }
@@ -105,7 +105,7 @@ mod tests {
         gate.close();
         assert!(!gate.exec_begins());
         assert_eq!(gate.exec_ended(), None);
-        assert_eq!(gate.init_ended(exit()), Some(exit()));
+        assert_eq!(gate.release_init(exit()), Some(exit()));
     }
 
     proptest! {
@@ -129,7 +129,7 @@ mod tests {
                     }
                     2 if !ended => {
                         (closed, ended) = (true, true);
-                        let passed = gate.init_ended(exit());
+                        let passed = gate.release_init(exit());
                         prop_assert_eq!(passed.is_some(), running == 0);
                         published += usize::from(passed.is_some());
                     }

@@ -69,7 +69,7 @@ impl Task {
         lock(&self.exit_gate).close();
         self.kill_the_rest().await;
         self.init.output_taken(OUTPUT_TAKEN).await;
-        let passed = lock(&self.exit_gate).init_ended(exit);
+        let passed = lock(&self.exit_gate).release_init(exit);
         match passed {
             Some(exit) => self.publish(&self.init, exit),
             None => self.give_up_later(),

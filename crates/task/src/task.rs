@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use wedge_cgroups::Cgroup;
@@ -23,6 +24,10 @@ use crate::remains::Namespaces;
 use crate::settings::Settings;
 use crate::start::Restore;
 use crate::{id, lock};
+
+/// How long Pause waits for kills under way: as long as they may need to freeze the container. Who
+/// kills all the time, or hangs, must not keep it from being paused.
+const KILLS: Duration = Duration::from_secs(10);
 
 /// What Exec asks for.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ pub(crate) struct Task {
     pub(crate) oom: Mutex<OomWatch>,
     /// Commands without the OCI runtime.
     pub(crate) commands: Commands,
-    /// How many kills of the init are not answered yet: Delete waits for them.
+    /// How many kills are not answered yet: Delete waits for them, and Pause for a while.
     pub(crate) kills: watch::Sender<usize>,
     /// Execs without the OCI runtime.
     pub(crate) native: Native,
@@ -219,8 +224,11 @@ impl Task {
 
     async fn set_freezer(&self, op: Op, command: Command, done: Event) -> Result<()> {
         let _turn = self.init.turn.lock().await;
-        // A signal for all freezes the container and thaws it again.
-        self.kills_are_answered().await;
+        if op == Op::Pause {
+            // A signal for all freezes the container and thaws it again. One that comes later finds it
+            // frozen, and leaves it so; an OCI runtime's may still thaw it.
+            tokio::time::timeout(KILLS, self.kills_are_answered()).await.unwrap_or_default();
+        }
         self.init.lifecycle().begin(op)?;
         let result = self.command(command).await;
         let ended = self.settle_freezer(result.is_ok(), done);

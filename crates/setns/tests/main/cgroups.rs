@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::support::{Bench, Process, Setup, path_of, until};
 
@@ -107,7 +108,9 @@ fn one_that_is_full_may_soon_have_room() {
             until("the limit was reached", || refused().then_some(())).await;
             bench.signal(&lodger, 9);
             // It has left when it was reaped. The exec waits for it on this thread, however long.
+            let end = Instant::now() + Duration::from_secs(20);
             while Process::read(lodger.pid).is_some() {
+                assert!(Instant::now() < end, "it does not end");
                 bench.reaper.collect();
                 std::thread::yield_now();
             }

@@ -63,8 +63,8 @@ fn no_exec_starts_in_a_paused_container() -> Result<()> {
     pair.end()
 }
 
-/// In a pid namespace that is not their own, execs outlive their init. No other may begin once it
-/// was reaped: one that is killed is there until then.
+/// In a pid namespace that is not their own, execs outlive their init. No other may begin when it
+/// has ended, which one that was killed has not at once.
 #[test]
 fn no_exec_starts_beside_what_an_init_has_left() -> Result<()> {
     if skipped()? {
