@@ -228,6 +228,9 @@ impl Node {
             let ready =
                 conditions.len() >= 2 && conditions.iter().all(|condition| condition.status);
             ensure!(ready, "{conditions:?}\n{}", self.daemon.log_tail(10));
+            for image in [IMAGE, PAUSE] {
+                ensure!(self.client.has_image(image)?, "CRI does not know {image} yet");
+            }
             Ok(())
         })
     }
